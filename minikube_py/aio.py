@@ -1,0 +1,211 @@
+"""Supervision, backoff and the loop's lag probe: the asyncio machinery that every component runs in.
+
+Why: a component that fails is restarted with backoff and shown as degraded in /readyz; it never takes the process down. Every task has
+a name, an owner and an end. What flows through: component coroutines in, their health out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Protocol
+
+log = logging.getLogger(__name__)
+
+
+class Clock(Protocol):
+    """Where the time comes from; tests pass their own."""
+
+    def time(self) -> float:
+        """Seconds since the epoch, as the wall clock has them."""
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never goes back."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def time(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class Backoff:
+    """Exponential delays in seconds, from `first` to `limit`, each with up to a tenth of jitter."""
+
+    def __init__(self, first: float = 0.2, limit: float = 30.0, factor: float = 2.0, random_: Callable[[], float] = random.random) -> None:
+        self._first, self._limit, self._factor, self._random = first, limit, factor, random_
+        self._next = first
+
+    def reset(self) -> None:
+        """Start over: what was tried has worked."""
+        self._next = self._first
+
+    def next(self) -> float:
+        """The delay before the next try."""
+        delay = self._next
+        self._next = min(delay * self._factor, self._limit)
+        return delay * (1 + self._random() / 10)
+
+
+class Health:
+    """What /readyz shows of one component: empty `problem` means well; `ready` turns true once, when it first serves."""
+
+    __slots__ = ("problem", "ready", "restarts")
+
+    def __init__(self) -> None:
+        self.problem = "starting"
+        self.ready = asyncio.Event()
+        self.restarts = 0
+
+    def well(self) -> None:
+        """The component serves."""
+        self.problem = ""
+        self.ready.set()
+
+    def degraded(self, problem: str) -> None:
+        """The component does not serve now, and why."""
+        self.problem = problem
+
+
+Component = Callable[[Health], Coroutine[Any, Any, None]]
+
+
+class Supervisor:
+    """Runs named components until it is stopped; one that ends or raises is restarted with backoff."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._health: dict[str, Health] = {}
+
+    @property
+    def health(self) -> Mapping[str, Health]:
+        """The health of every component, by name."""
+        return self._health
+
+    def start(self, name: str, component: Component) -> Health:
+        """Run a component; it calls `health.well()` when it serves."""
+        health = self._health[name] = Health()
+        self._tasks[name] = asyncio.create_task(self._keep(name, component, health), name=name)
+        return health
+
+    async def _keep(self, name: str, component: Component, health: Health) -> None:
+        backoff = Backoff()
+        while True:
+            started = time.monotonic()
+            try:
+                await component(health)
+                health.degraded("ended")
+                log.error("component ended, starting it again", extra={"component": name})
+            except Exception as error:
+                health.degraded(f"{type(error).__name__}: {error}")
+                log.exception("component failed, starting it again", extra={"component": name})
+            if time.monotonic() - started > 60:
+                backoff.reset()
+            health.restarts += 1
+            await asyncio.sleep(backoff.next())
+
+    async def stop(self, name: str) -> None:
+        """End one component and wait for it."""
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            await cancel(task)
+
+    async def close(self) -> None:
+        """End all components, the last one started first."""
+        for name in reversed(list(self._tasks)):
+            await self.stop(name)
+
+
+async def cancel(task: asyncio.Task[Any]) -> None:
+    """Cancel a task and wait until it has ended, whatever it raises in ending."""
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Exception):
+        await task
+
+
+class Tasks:
+    """A set of named background tasks with one owner: an unexpected end is logged, `close` cancels and awaits all of them."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Start a task that this set owns."""
+        task = asyncio.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task failed", exc_info=error, extra={"task": task.get_name()})
+
+    async def close(self) -> None:
+        """Cancel every task and wait for it."""
+        for task in list(self._tasks):
+            await cancel(task)
+
+
+class LagProbe:
+    """Measures how late the loop runs a timer: the one number that shows a blocked loop under uvloop.
+
+    Lags are kept in seconds as counts per bucket, so that a percentile costs no memory.
+    """
+
+    BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, float("inf"))
+
+    def __init__(self, interval: float = 0.05) -> None:
+        self._interval = interval
+        self.counts = [0] * len(self.BUCKETS)
+        self.worst = 0.0
+
+    async def run(self) -> None:
+        """Probe until cancelled."""
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(self._interval)
+            self.record(time.perf_counter() - before - self._interval)
+
+    def record(self, lag: float) -> None:
+        """Count one lag."""
+        self.worst = max(self.worst, lag)
+        for index, bound in enumerate(self.BUCKETS):
+            if lag <= bound:
+                self.counts[index] += 1
+                return
+
+    def percentile(self, share: float) -> float:
+        """The upper bound of the bucket in which the given share (0..1) of all probes lies."""
+        wanted = sum(self.counts) * share
+        seen = 0
+        for index, count in enumerate(self.counts):
+            seen += count
+            if seen >= wanted:
+                return min(self.BUCKETS[index], self.worst) if self.worst else self.BUCKETS[index]
+        return self.worst
+
+
+async def retry(
+    what: Callable[[], Awaitable[Any]], errors: type[Exception] | tuple[type[Exception], ...], attempts: int, backoff: Backoff
+) -> Any:
+    """Call until it works, at most `attempts` times; the last error is raised."""
+    for attempt in range(1, attempts + 1):
+        try:
+            return await what()
+        except errors:
+            if attempt == attempts:
+                raise
+            await asyncio.sleep(backoff.next())
+    raise AssertionError("attempts must be at least 1")

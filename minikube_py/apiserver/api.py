@@ -1,0 +1,112 @@
+"""What passes between the steps of a request: the request itself, its attributes, its answer, and the interfaces of the deciding steps."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from minikube_py.meta.user import User
+from minikube_py.resources.api import Obj, Resource
+
+
+@dataclass(slots=True)
+class Request:
+    """One request, whichever transport brought it. Header names are lower-case; `query` keeps the last value of a repeated key; what may be
+    repeated (exec's `command`) is read from `raw_query`."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+    user: User
+    raw_query: str = ""
+    upgrade: Any = None
+    """The transport's own handle for a connection that is to become a byte tunnel (exec, logs by WebSocket); None in-process."""
+
+
+@dataclass(slots=True)
+class Response:
+    """An answer: `body` whole, or `stream` in chunks."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    stream: AsyncIterator[bytes | Sequence[bytes]] | None = None
+
+
+class Attributes(NamedTuple):
+    """What authorization decides on (SubjectAccessReview's words)."""
+
+    user: User
+    verb: str
+    group: str = ""
+    version: str = ""
+    resource: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+    path: str = ""
+    """Set for what is not a resource (/healthz); then the fields from group to name are empty."""
+
+
+class Decision(NamedTuple):
+    """allowed, and why (RBAC names the binding)."""
+
+    allowed: bool
+    reason: str = ""
+
+
+class Authenticator(Protocol):
+    """Finds who asks. Raises Unauthorized for credentials that are wrong; no credentials at all is system:anonymous."""
+
+    async def authenticate(self, headers: Mapping[str, str], peer_certificate: bytes | None) -> User:
+        """The user of a request with these (lower-case) headers, over a connection whose client showed this DER certificate, if any."""
+
+
+class Authorizer(Protocol):
+    """Decides whether attributes are allowed. Synchronous: everything it needs is in memory."""
+
+    def authorize(self, attributes: Attributes) -> Decision:
+        """The decision; a repeated one is cached until a role or binding changes."""
+
+
+class Operation(enum.Enum):
+    """What an admission request is about."""
+
+    CREATE = "CREATE"
+    UPDATE = "UPDATE"
+    DELETE = "DELETE"
+    CONNECT = "CONNECT"
+
+
+@dataclass(slots=True)
+class AdmissionRequest:
+    """One write on its way: plugins may change `object` in place while admitting; `old` is the stored object, never to be changed."""
+
+    operation: Operation
+    resource: Resource
+    subresource: str
+    namespace: str
+    name: str
+    object: Obj | None
+    old: Obj | None
+    user: User
+    dry_run: bool = False
+    options: Obj = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+class AdmissionPlugin(Protocol):
+    """One step of admission. Raises a StatusError (Forbidden, usually) to refuse."""
+
+    name: str
+
+    async def admit(self, request: AdmissionRequest) -> None:
+        """Mutating phase."""
+
+    async def validate(self, request: AdmissionRequest) -> None:
+        """Validating phase; changes nothing."""

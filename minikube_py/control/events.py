@@ -1,0 +1,110 @@
+"""Events about objects, as kubectl describe shows them: written in the background, repeats counted into one Event.
+
+The rules are client-go's recorder's: the same source, object, type, reason and message within ten minutes is a repeat, which only raises
+the Event's `count`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, NamedTuple
+
+from minikube_py.aio import Clock, SystemClock
+from minikube_py.client import Client
+from minikube_py.client.transport import TransportError
+from minikube_py.meta.errors import NotFound, StatusError
+from minikube_py.types.core import Event
+from minikube_py.types.meta import Object, timestamp
+
+log = logging.getLogger(__name__)
+
+_REPEAT_WINDOW = 600.0
+_QUEUE_BOUND = 1000
+
+
+class _Pending(NamedTuple):
+    regarding: dict[str, str]
+    type: str
+    reason: str
+    message: str
+    at: float
+
+
+class EventRecorder:
+    """Records Events as one component on one host. A full queue drops events: they must never hold the work up."""
+
+    def __init__(self, client: Client, component: str, host: str = "", clock: Clock | None = None) -> None:
+        self._client, self._component, self._host, self._clock = client, component, host, clock or SystemClock()
+        self._queue: asyncio.Queue[_Pending] = asyncio.Queue(_QUEUE_BOUND)
+        self._seen: dict[tuple[str, ...], tuple[str, int, float]] = {}
+
+    def record(self, obj: Object, type_: str, reason: str, message: str, *, field_path: str = "") -> None:
+        """Say something of an object: type_ is "Normal" or "Warning"."""
+        ref = type(obj).resource
+        meta = obj.metadata
+        regarding = {
+            "kind": ref.kind,
+            "namespace": meta.namespace,
+            "name": meta.name,
+            "uid": meta.uid,
+            "apiVersion": ref.api_version,
+            "resourceVersion": meta.resourceVersion,
+            "fieldPath": field_path,
+        }
+        try:
+            self._queue.put_nowait(_Pending({k: v for k, v in regarding.items() if v}, type_, reason, message[:1024], self._clock.time()))
+        except asyncio.QueueFull:
+            log.warning("event dropped, too many are waiting", extra={"reason": reason})
+
+    async def run(self) -> None:
+        """Write events until cancelled."""
+        while True:
+            pending = await self._queue.get()
+            try:
+                await self._write(pending)
+            except (StatusError, TransportError) as error:
+                log.debug("event not written", extra={"reason": pending.reason, "error": str(error)})
+
+    async def _write(self, pending: _Pending) -> None:
+        about = pending.regarding
+        namespace = about.get("namespace") or "default"
+        identity = (
+            about.get("uid", ""),
+            about["name"],
+            namespace,
+            about.get("fieldPath", ""),
+            pending.type,
+            pending.reason,
+            pending.message,
+        )
+        name, count, last = self._seen.get(identity, ("", 0, 0.0))
+        now = timestamp(pending.at)
+        if name and pending.at - last < _REPEAT_WINDOW:
+            try:
+                await self._client.patch(Event, name, {"count": count + 1, "lastTimestamp": now}, namespace)
+                self._seen[identity] = (name, count + 1, pending.at)
+                return
+            except NotFound:
+                pass
+        name = f"{about['name']}.{int(pending.at * 1e9):x}"
+        source = {"component": self._component, **({"host": self._host} if self._host else {})}
+        body: dict[str, Any] = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": name, "namespace": namespace},
+            "involvedObject": about,
+            "reason": pending.reason,
+            "message": pending.message,
+            "type": pending.type,
+            "source": source,
+            "reportingComponent": self._component,
+            "reportingInstance": self._host,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        await self._client.create(Event, body, namespace)
+        if len(self._seen) > 4096:
+            self._seen = {k: v for k, v in self._seen.items() if pending.at - v[2] < _REPEAT_WINDOW}
+        self._seen[identity] = (name, 1, pending.at)
