@@ -1,0 +1,90 @@
+"""How commands take options: each is a flag, an environment variable MINIKUBE_PY_<NAME> and a key of the YAML file, in this order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from minikube_py.config import DEFAULT_CONFIG_FILE
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class CommaList(click.ParamType):
+    """One or more values: the flag may be repeated, and each may hold several, separated by commas."""
+
+    name = "list"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, list | tuple):
+            return tuple(str(v) for v in value)
+        return tuple(part for part in str(value).split(",") if part)
+
+
+class _ListOption(click.Option):
+    """A repeatable flag whose environment variable and file key hold all values at once."""
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        if value is None:
+            return ()
+        if isinstance(value, str):
+            value = [value]
+        return tuple(part for each in value for part in CommaList().convert(each, self, ctx))
+
+    def value_from_envvar(self, ctx: click.Context) -> Any:
+        return self.resolve_envvar_value(ctx)
+
+
+def option(name: str, help_text: str, **settings: Any) -> Callable[[F], F]:
+    """One option with its environment variable; `many=True` makes it repeatable."""
+    variable = "MINIKUBE_PY_" + name.removeprefix("--").replace("-", "_").upper()
+    if settings.pop("many", False):
+        settings |= {"cls": _ListOption, "multiple": True}
+    settings.setdefault("show_default", settings.get("default") is not None)
+    return click.option(name, envvar=variable, help=help_text, **settings)
+
+
+def config_option(function: F) -> F:
+    """--config: the YAML file with the same keys as the flags; read before all other options are resolved."""
+
+    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+        path = Path(value) if value else DEFAULT_CONFIG_FILE
+        if not value and not path.exists():
+            return
+        ctx.default_map = {**(ctx.default_map or {}), **_read_file(path, ctx.command)}
+
+    return click.option(
+        "--config",
+        "-c",
+        envvar="MINIKUBE_PY_CONFIG",
+        expose_value=False,
+        is_eager=True,
+        callback=read,
+        metavar="FILE",
+        help=f"YAML file with the same keys as the flags.  [default: {DEFAULT_CONFIG_FILE}, where it exists]",
+    )(function)
+
+
+def _read_file(path: Path, command: click.Command) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise click.UsageError(f"cannot read the configuration file {path}: {os.strerror(error.errno or 0)}") from error
+    except yaml.YAMLError as error:
+        raise click.UsageError(f"the configuration file {path} is not YAML: {error}".replace("\n", " ")) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise click.UsageError(f"the configuration file {path} must hold keys and values")
+    known = {p.name for p in command.params}
+    values = {str(key).replace("-", "_"): value for key, value in content.items()}
+    for key in values:
+        if key not in known or key == "config":
+            raise click.UsageError(f"the configuration file {path} has an unknown key: {key.replace('_', '-')}")
+    return {key: value if isinstance(value, bool | list) else str(value) for key, value in values.items()}
