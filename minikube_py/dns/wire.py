@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import dnslib
-import dnslib.buffer
-import dnslib.label
+from dnslib.buffer import BufferError as PacketError
+from dnslib.label import DNSLabelError
 
 from minikube_py.dns.zone import Answer, Record, Srv
 
@@ -35,7 +35,7 @@ def parse(packet: bytes) -> Question | None:
     """The question in a packet; None where it holds no single question that can be read."""
     try:
         record = dnslib.DNSRecord.parse(packet)
-    except (dnslib.DNSError, dnslib.label.DNSLabelError, dnslib.buffer.BufferError, ValueError, IndexError, struct.error):
+    except (dnslib.DNSError, DNSLabelError, PacketError, ValueError, IndexError, struct.error):
         return None
     if record.header.qr or len(record.questions) != 1:
         return None
