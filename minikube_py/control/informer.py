@@ -63,6 +63,11 @@ class Informer(Generic[V]):
     def __len__(self) -> int:
         return len(self._objects)
 
+    @property
+    def revision(self) -> int:
+        """The revision that the views have reached: a write at or below it is in them. 0 before the first list and during a relist."""
+        return int(self._revision or 0)
+
     # Setting up
 
     def add_index(self, name: str, index: Index[V]) -> None:

@@ -136,6 +136,8 @@ class Resource:
     converters: Mapping[ResourceRef, Converter] = field(default_factory=dict)
     name_rule: Callable[[str], str | None] | None = None
     """Checks metadata.name: the fault in words, or None; the default is a DNS subdomain."""
+    stored: bool = True
+    """Whether objects of the kind are kept. False for what is only asked or done (reviews, bindings): nothing in the log, a handler answers."""
     relaxed: Callable[[str], bool] = lambda namespace: False
     """Whether writes in a namespace may lose the last minute in a power cut (events; node leases)."""
 
