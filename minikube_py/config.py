@@ -73,6 +73,8 @@ class ServerConfig:
             raise ConfigError(f"--service-cidr {self.service_cidr} is too small: it must hold at least 8 addresses")
         if self.cluster_cidr.version == 4 and self.cluster_cidr.prefixlen > 24:
             raise ConfigError(f"--cluster-cidr {self.cluster_cidr} is too small: each node takes a /24 of it")
+        if unknown := self.disable - set(COMPONENTS):
+            raise ConfigError(f"--disable takes {', '.join(COMPONENTS)}, not {', '.join(sorted(unknown))}")
 
     @property
     def api_service_ip(self) -> Address:

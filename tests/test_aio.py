@@ -1,0 +1,75 @@
+"""Supervision: a component that fails comes back, and is said to be degraded meanwhile."""
+
+import asyncio
+
+import pytest
+
+from minikube_py.aio import Backoff, Health, LagProbe, Supervisor, Tasks
+
+
+def test_backoff_doubles_up_to_its_limit_and_starts_over() -> None:
+    backoff = Backoff(first=1, limit=5, random_=lambda: 0)
+    assert [backoff.next() for _ in range(4)] == [1, 2, 4, 5]
+    backoff.reset()
+    assert backoff.next() == 1
+
+
+async def test_a_failed_component_is_degraded_and_restarted() -> None:
+    supervisor = Supervisor()
+    runs = 0
+
+    async def flaky(health: Health) -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            raise RuntimeError("no")
+        health.well()
+        await asyncio.Event().wait()
+
+    health = supervisor.start("flaky", flaky)
+    await asyncio.sleep(0.05)
+    assert health.problem == "RuntimeError: no"
+    await asyncio.wait_for(health.ready.wait(), 2)
+    assert (health.problem, health.restarts) == ("", 1)
+    await supervisor.close()
+
+
+async def test_closing_ends_every_component() -> None:
+    supervisor = Supervisor()
+    ended = []
+
+    def component(name: str):  # type: ignore[no-untyped-def]
+        async def run(health: Health) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(name)
+
+        return run
+
+    supervisor.start("a", component("a"))
+    supervisor.start("b", component("b"))
+    await asyncio.sleep(0)
+    await supervisor.close()
+    assert ended == ["b", "a"]
+
+
+async def test_a_task_that_fails_is_logged_with_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    tasks = Tasks()
+
+    async def fail() -> None:
+        raise RuntimeError("no")
+
+    tasks.spawn(fail(), "worker 7")
+    await asyncio.sleep(0.01)
+    assert len(tasks) == 0
+    assert caplog.records[0].__dict__["task"] == "worker 7"
+
+
+def test_the_lag_probe_gives_percentiles() -> None:
+    probe = LagProbe()
+    for _ in range(99):
+        probe.record(0.0005)
+    probe.record(0.3)
+    assert probe.percentile(0.5) == 0.001
+    assert probe.percentile(0.999) == 0.3
