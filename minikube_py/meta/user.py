@@ -19,3 +19,10 @@ class User(NamedTuple):
     groups: tuple[str, ...] = ()
     uid: str = ""
     extra: Mapping[str, tuple[str, ...]] = {}
+
+
+def authenticated(user: User) -> User:
+    """The user with the group that everybody with an identity is in."""
+    if user.name == ANONYMOUS or AUTHENTICATED_GROUP in user.groups or UNAUTHENTICATED_GROUP in user.groups:
+        return user
+    return user._replace(groups=(*user.groups, AUTHENTICATED_GROUP))
