@@ -59,6 +59,7 @@ class ServerConfig:
     node_label: Mapping[str, str] = field(default_factory=dict)
     node_taint: tuple[Taint, ...] = ()
     container_runtime_endpoint: str = ""
+    cgroup_root: str = ""
     disable_agent: bool = False
     disable: frozenset[str] = frozenset()
     log_level: str = "info"

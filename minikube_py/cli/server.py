@@ -48,6 +48,7 @@ T = TypeVar("T")
 @option(
     "--container-runtime-endpoint", "The socket of a containerd of yours.  [default: one of the server's own is started]", metavar="SOCKET"
 )
+@option("--cgroup-root", "The cgroup under which the pods' cgroups are made.  [default: the top]", metavar="CGROUP")
 @option("--disable-agent", "Run the control plane only, without a node.", is_flag=True, default=False, show_default=False)
 @option("--disable", f"Leave a component out (repeatable): {', '.join(COMPONENTS)}.", many=True, metavar="NAME")
 @option("--log-level", "What is logged.", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
@@ -101,6 +102,7 @@ def _config(options: dict[str, Any]) -> ServerConfig:
         node_label=dict(all_of("node_label", parse_label)),
         node_taint=all_of("node_taint", parse_taint),
         container_runtime_endpoint=options["container_runtime_endpoint"] or "",
+        cgroup_root=options["cgroup_root"] or "",
         disable_agent=options["disable_agent"],
         disable=frozenset(options["disable"]),
         log_level=options["log_level"],

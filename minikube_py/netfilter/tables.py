@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from minikube_py.netfilter.table import NOTHING, Rules, Saved, adopted, drifted, parse_save, restore_input
 from minikube_py.netfilter.variant import Family, Variant, program
@@ -47,11 +47,11 @@ class Netfilter:
             await self._commit()
             return True
 
-    async def remove(self) -> None:
-        """Take away every chain and jump of ours."""
+    async def remove(self, prefixes: Sequence[str] = OWNED_PREFIXES) -> None:
+        """Take away every chain whose name starts so, ours where nothing is said, and the jumps to them."""
         async with self._lock:
             self._wanted.clear()
-            self._applied = None
+            self._applied = adopted(await self.read(), NOTHING, prefixes)
             await self._commit()
 
     async def _commit(self) -> None:
@@ -80,11 +80,11 @@ class Netfilter:
             name,
             *wait,
             *arguments,
-            stdin=asyncio.subprocess.PIPE,
+            stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        out, err = await process.communicate(stdin.encode())
+        out, err = await process.communicate(stdin.encode() or None)
         if process.returncode != 0:
             raise NetfilterError(f"{name}: {err.decode(errors='replace').strip()}")
         return out.decode()

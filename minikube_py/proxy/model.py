@@ -10,11 +10,8 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from minikube_py.types.network import EndpointSlice, Service
+from minikube_py.types.network import SERVICE_PROXY_NAME_LABEL, EndpointSlice, Service
 from minikube_py.types.network import ServicePort as PortSpec
-
-SERVICE_PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
-HEADLESS_LABEL = "service.kubernetes.io/headless"
 
 
 class Backend(NamedTuple):

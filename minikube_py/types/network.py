@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from minikube_py.types.meta import Object, ObjectReference, ResourceRef, View
+from minikube_py.types.meta import Condition, Object, ObjectReference, ResourceRef, View
 from minikube_py.types.pod import IntOrString
 
 
@@ -132,4 +132,19 @@ class IPAddress(Object, frozen=True):
     spec: IPAddressSpec = IPAddressSpec()
 
 
+class ServiceCIDRSpec(View, frozen=True):
+    cidrs: tuple[str, ...] = ()
+
+
+class ServiceCIDRStatus(View, frozen=True):
+    conditions: tuple[Condition, ...] = ()
+
+
+class ServiceCIDR(Object, frozen=True):
+    resource: ClassVar[ResourceRef] = ResourceRef("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", namespaced=False)
+    spec: ServiceCIDRSpec = ServiceCIDRSpec()
+    status: ServiceCIDRStatus = ServiceCIDRStatus()
+
+
+SERVICE_PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"

@@ -178,6 +178,16 @@ class PodSecurityContext(View, frozen=True):
     seccompProfile: SeccompProfile | None = None
 
 
+class ContainerRestartRuleOnExitCodes(View, frozen=True):
+    operator: str
+    values: tuple[int, ...] = ()
+
+
+class ContainerRestartRule(View, frozen=True):
+    action: str
+    exitCodes: ContainerRestartRuleOnExitCodes | None = None
+
+
 class Container(View, frozen=True):
     name: str
     image: str = ""
@@ -189,6 +199,7 @@ class Container(View, frozen=True):
     envFrom: tuple[EnvFromSource, ...] = ()
     resources: ResourceRequirements = ResourceRequirements()
     restartPolicy: str = ""
+    restartPolicyRules: tuple[ContainerRestartRule, ...] = ()
     volumeMounts: tuple[VolumeMount, ...] = ()
     livenessProbe: Probe | None = None
     readinessProbe: Probe | None = None
@@ -406,6 +417,7 @@ class PodSpec(View, frozen=True):
     enableServiceLinks: bool = True
     overhead: Quantities = {}
     preemptionPolicy: str = ""
+    resources: ResourceRequirements | None = None
 
 
 class ContainerStateWaiting(View, frozen=True):

@@ -1,0 +1,251 @@
+"""Watches: what a client that has seen everything up to a revision must be told, as lines of a watch response.
+
+A watch starts with the current objects, or with what the log has since a revision; then it reads the ring. What flows through: entries
+and events in, chunks of joined lines out. What always holds:
+
+- events come in revision order, each once; with a selector, an object that begins to match is ADDED, one that ceases to is DELETED, and
+  the object told then is the last one that matched, under the revision of the change;
+- a revision below the store's floor gets one ERROR event with 410 Expired, and the end;
+- a watcher that reads too slowly, so that the ring has gone past its cursor, ends, and may resume at its last revision from the log;
+- a bookmark names a revision up to which the client has been told everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+from typing import NamedTuple
+
+import orjson
+
+from minikube_py.apiserver.cache import Cache, ResourceCache
+from minikube_py.apiserver.entries import ADDED, BOOKMARK, DELETED, ERROR, MODIFIED, Entry, Event, frame
+from minikube_py.apiserver.ring import Channel
+from minikube_py.meta.errors import Expired, StatusError
+from minikube_py.resources.api import Resource
+from minikube_py.store.api import Compacted
+
+CHUNK = 128 << 10
+"""Bytes after which lines are handed on."""
+
+BOOKMARK_SECONDS = 60.0
+
+Encode = Callable[[str, Entry], bytes]
+"""Makes the line of an event (type, object) for a watcher who does not want the stored form: another version, a Table."""
+
+EncodeBookmark = Callable[[int, bool], bytes]
+"""Makes the line of a bookmark: its revision, and whether it ends the initial events."""
+
+
+class Interest(NamedTuple):
+    """What a watcher wants to hear of. `matches` is the selectors' predicate; `node` says that only pods bound to that node can match."""
+
+    namespace: str | None = None
+    name: str | None = None
+    matches: Callable[[Entry], bool] | None = None
+    node: str | None = None
+
+    def place(self, entry: Entry) -> bool:
+        """Whether an object of this key can be of interest, whatever is in it."""
+        return (self.namespace is None or entry.namespace == self.namespace) and (self.name is None or entry.name == self.name)
+
+    def content(self, entry: Entry) -> bool:
+        """Whether an object matches the selectors."""
+        return (self.node is None or entry.node == self.node) and (self.matches is None or self.matches(entry))
+
+    @property
+    def selects(self) -> bool:
+        """Whether an object can begin and cease to match."""
+        return self.matches is not None or self.node is not None
+
+
+def select(cache: ResourceCache, interest: Interest) -> Iterable[Entry]:
+    """The current objects of interest, in key order: what a list answers."""
+    if interest.name is not None and (interest.namespace is not None or not cache.resource.ref.namespaced):
+        entry = cache.get(interest.namespace or "", interest.name)
+        found: Iterable[Entry] = () if entry is None else (entry,)
+    else:
+        found = cache.entries(interest.namespace, node=interest.node)
+    return [entry for entry in found if interest.place(entry) and interest.content(entry)]
+
+
+async def watch(
+    cache: Cache,
+    resource: Resource,
+    interest: Interest = Interest(),  # noqa: B008 - a NamedTuple
+    *,
+    since: int | None,
+    bookmarks: bool = False,
+    send_initial_events: bool = False,
+    timeout: float = 1800.0,
+    encode: Encode | None = None,
+    encode_bookmark: EncodeBookmark | None = None,
+    bookmark_interval: float = BOOKMARK_SECONDS,
+) -> AsyncGenerator[bytes, None]:
+    """Chunks of whole lines until `timeout` seconds are over, the watcher is overrun, or the resource is gone.
+
+    `since` None starts with an ADDED event for every current object; a revision starts behind it. `send_initial_events` (which goes with
+    None) marks the end of the initial events by a bookmark with the annotation k8s.io/initial-events-end. Raises nothing of its own: an
+    error after the start of a watch is an ERROR event, as upstream has it."""
+    source = cache.of(resource)
+    watcher = _Watcher(cache, source, interest, encode, encode_bookmark or default_bookmark(resource))
+    channel = source.ring.open(interest.node)
+    try:
+        async with aclosing(watcher.run(channel, since, bookmarks, send_initial_events, timeout, bookmark_interval)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+    except Compacted as error:
+        yield error_line(Expired(f"too old resource version: {error.revision} ({error.floor})"))
+    finally:
+        source.ring.close(interest.node, channel)
+
+
+class _Watcher:
+    """One watch's way of telling events."""
+
+    def __init__(
+        self, cache: Cache, source: ResourceCache, interest: Interest, encode: Encode | None, encode_bookmark: EncodeBookmark
+    ) -> None:
+        self._cache, self._source, self._interest = cache, source, interest
+        self._encode, self._encode_bookmark = encode, encode_bookmark
+
+    async def run(
+        self, channel: Channel, since: int | None, bookmarks: bool, mark_initial: bool, timeout: float, bookmark_interval: float
+    ) -> AsyncGenerator[bytes, None]:
+        store = self._cache.store
+        if since is not None and since < store.floor:
+            raise Compacted(since, store.floor)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        seen = self._cache.revision if since is None else since
+        if since is None:
+            # What is current is fixed here, before anything is awaited; the ring or the log tells what comes after.
+            for chunk in _join(self._initial(select(self._source, self._interest))):
+                yield chunk
+            if mark_initial:
+                yield self._encode_bookmark(seen, True)
+        while (position := channel.position(seen)) is None:
+            until = self._cache.revision
+            async with aclosing(self._replay(seen, until)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            seen = until
+        next_bookmark = loop.time() + _about(bookmark_interval)
+        while not channel.ended:
+            events = channel.after(position)
+            if events is None:
+                return
+            if events:
+                # Told are those of this moment; while the client takes them, more may come, and are the next turn's.
+                position += len(events)
+                lines = (line for event in events if event.revision > seen and (line := self._line(event)) is not None)
+                for chunk in _join(lines):
+                    yield chunk
+                continue
+            now = loop.time()
+            if now >= deadline or now >= next_bookmark:
+                if bookmarks:
+                    yield self._encode_bookmark(max(self._cache.revision, seen), False)
+                if now >= deadline:
+                    return
+                next_bookmark = now + _about(bookmark_interval)
+                continue
+            await channel.wait((min(deadline, next_bookmark) if bookmarks else deadline) - now)
+
+    def _initial(self, entries: Iterable[Entry]) -> Iterable[bytes]:
+        encode = self._encode
+        return (frame(ADDED, entry.value) if encode is None else encode(ADDED, entry) for entry in entries)
+
+    def _line(self, event: Event) -> bytes | None:
+        """What this watcher is told of an event, if anything."""
+        interest = self._interest
+        if not interest.place(event.entry):
+            return None
+        type_ = event.type
+        if interest.selects:
+            after = type_ != DELETED and interest.content(event.entry)
+            before = event.previous is not None and interest.content(event.previous)
+            if not (after or before):
+                return None
+            type_ = DELETED if not after else MODIFIED if before else ADDED
+        if self._encode is not None:
+            return self._encode(type_, event.departed if type_ == DELETED else event.entry)
+        if type_ == event.type:
+            return event.wire
+        return event.wire_added if type_ == ADDED else event.wire_departed
+
+    async def _replay(self, since: int, until: int) -> AsyncGenerator[bytes, None]:
+        """What the log has between two revisions. The state of an object before its first change there is the one at `since`."""
+        interest, shape, store = self._interest, self._source.shape, self._cache.store
+        prefix = shape.prefix
+        if interest.namespace is not None and shape.resource.ref.namespaced:
+            prefix += interest.namespace + "/"
+        known: dict[str, Entry | None] = {}
+        async for records in store.since(prefix, since, until):
+            lines: list[bytes] = []
+            for record in records:
+                entry = shape.entry(record)
+                if not interest.place(entry):
+                    continue
+                if record.key in known:
+                    previous = known[record.key]
+                elif record.create_revision > since:
+                    previous = None
+                elif interest.selects and not record.deleted:
+                    before = await store.get(record.key, since)
+                    previous = shape.entry(before) if before is not None else None
+                else:
+                    previous = entry
+                known[record.key] = None if record.deleted else entry
+                if record.deleted and previous is None:
+                    continue
+                type_ = DELETED if record.deleted else ADDED if previous is None else MODIFIED
+                line = self._line(Event(type_, entry, previous))
+                if line is not None:
+                    lines.append(line)
+            for chunk in _join(lines):
+                yield chunk
+
+
+def _join(lines: Iterable[bytes]) -> Iterable[bytes]:
+    """Lines in chunks of about CHUNK bytes."""
+    chunk: list[bytes] = []
+    size = 0
+    for line in lines:
+        chunk.append(line)
+        size += len(line)
+        if size >= CHUNK:
+            yield b"".join(chunk)
+            chunk, size = [], 0
+    if chunk:
+        yield b"".join(chunk)
+
+
+def _about(seconds: float) -> float:
+    """A tenth sooner or later, so that watchers which started together do not wake together."""
+    return seconds * random.uniform(0.9, 1.1)
+
+
+def default_bookmark(resource: Resource) -> EncodeBookmark:
+    """Bookmarks in a resource's stored version."""
+    api_version, kind = resource.ref.api_version, resource.ref.kind
+
+    def encode(revision: int, initial_end: bool) -> bytes:
+        return bookmark_line(api_version, kind, revision, initial_end)
+
+    return encode
+
+
+def bookmark_line(api_version: str, kind: str, revision: int, initial_end: bool) -> bytes:
+    """The line of a bookmark."""
+    metadata: dict[str, object] = {"resourceVersion": str(revision)}
+    if initial_end:
+        metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
+    return frame(BOOKMARK, orjson.dumps({"kind": kind, "apiVersion": api_version, "metadata": metadata}))
+
+
+def error_line(error: StatusError) -> bytes:
+    """The line of an error, which is the last one."""
+    return frame(ERROR, orjson.dumps(error.status()))

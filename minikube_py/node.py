@@ -1,0 +1,150 @@
+"""The composition of one node: tables and network first, then containerd, the kubelet, the service proxy and DNS.
+
+What goes to the service range is rejected before anything else starts. The node speaks to the API only through clients, so that it is the
+same in the server's process and in an agent's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from minikube_py.aio import Health, Supervisor
+from minikube_py.client import Client
+from minikube_py.control import Informers
+from minikube_py.cri import errors as cri_errors
+from minikube_py.cri.client import CriClient
+from minikube_py.cri.containerd import Containerd, ContainerdOptions
+from minikube_py.cri.host import HostFacts
+from minikube_py.cri.images import import_archive
+from minikube_py.kubelet.kubelet import Kubelet
+from minikube_py.kubelet.options import KubeletOptions
+from minikube_py.meta.version import KUBERNETES_VERSION
+from minikube_py.netfilter import Family, Netfilter, NetfilterError, detect
+from minikube_py.netfilter.variant import NoIptables
+from minikube_py.network.node import NetworkOptions, PodNetwork
+from minikube_py.proxy import Proxier, ProxyOptions
+from minikube_py.types.core import Node as NodeView
+from minikube_py.types.core import Taint
+
+log = logging.getLogger(__name__)
+
+_SYSTEM_CNI_CONF = Path("/etc/cni/net.d")
+
+
+class NodeStartError(Exception):
+    """The node cannot start; the message says why and what to do."""
+
+
+class NodeOptions(NamedTuple):
+    """What a node must know; `taints` as (key, value, effect)."""
+
+    data_dir: Path
+    name: str
+    ip: str
+    labels: Mapping[str, str]
+    taints: tuple[tuple[str, str, str], ...]
+    cluster_cidr: str
+    service_cidr: str
+    cluster_dns: str
+    cluster_domain: str
+    runtime_endpoint: str = ""
+    disable: frozenset[str] = frozenset()
+    cgroup_root: str = ""
+
+
+class Node:
+    """One node of the cluster. `client_for` gives a client by user name and user agent, for the proxy and DNS."""
+
+    def __init__(self, options: NodeOptions, client: Client, client_for: Callable[..., Client], kubelet_tls: ssl.SSLContext) -> None:
+        self._options, self._client, self._client_for, self._tls = options, client, client_for, kubelet_tls
+        self._facts: HostFacts | None = None
+
+    async def start(self, supervisor: Supervisor, stack: AsyncExitStack) -> None:
+        """Start the node's components; returns when they run, not when the node is Ready. Raises NodeStartError."""
+        options = self._options
+        informers = Informers(self._client_for("system:kube-proxy", agent="kube-proxy"))
+        stack.push_async_callback(informers.close)
+        try:
+            variant = await detect()
+            netfilter = Netfilter(Family.IPV6 if ":" in options.ip else Family.IPV4, variant)
+            proxier = Proxier(informers, netfilter, ProxyOptions(options.name, options.service_cidr, options.cluster_cidr))
+            await proxier.guard()
+            network = PodNetwork(
+                informers.of(NodeView),
+                netfilter,
+                NetworkOptions(
+                    options.name,
+                    options.cluster_cidr,
+                    cni_conf=_SYSTEM_CNI_CONF if options.runtime_endpoint else options.data_dir / "etc" / "cni" / "net.d",
+                    ipam_dir=options.data_dir / "cni",
+                ),
+            )
+            await network.prepare()
+        except (NoIptables, NetfilterError, OSError) as error:
+            raise NodeStartError(str(error)) from error
+        supervisor.start("network", network.run)
+        if "proxy" not in options.disable:
+            supervisor.start("proxy", proxier.run)
+        if "dns" not in options.disable:
+            from minikube_py.dns import ClusterDns, DnsOptions
+
+            supervisor.start("dns", ClusterDns(informers, DnsOptions(options.cluster_dns, options.cluster_domain)).run)
+        cri = await self._runtime(supervisor, variant.value)
+        stack.push_async_callback(cri.close)
+        kubelet = Kubelet(self._client, cri, self._kubelet_options(), server_tls=self._tls)
+        stack.push_async_callback(kubelet.close)
+        for name, component in kubelet.components():
+            supervisor.start(name, component)
+
+    async def _runtime(self, supervisor: Supervisor, iptables: str) -> CriClient:
+        """The client of the user's runtime, or of a containerd of the node's own."""
+        options = self._options
+        if options.runtime_endpoint:
+            socket = Path(options.runtime_endpoint.removeprefix("unix://"))
+            if not socket.is_socket():
+                raise NodeStartError(f"--container-runtime-endpoint: {socket} is not a socket; is containerd running?")
+            return CriClient(socket)
+        containerd = Containerd(ContainerdOptions(data_dir=options.data_dir, iptables=iptables))
+        try:
+            await containerd.start()
+        except cri_errors.CriError as error:
+            raise NodeStartError(str(error)) from error
+        supervisor.start("containerd", containerd.run)
+        self._facts = containerd.facts
+        cri = CriClient(containerd.socket)
+        supervisor.start("image archives", lambda health: self._import_archives(health, cri))
+        return cri
+
+    async def _import_archives(self, health: Health, cri: CriClient) -> None:
+        """Import the image archives that lie in <data-dir>/agent/images: how a machine without a registry gets its images."""
+        directory = self._options.data_dir / "images"
+        for archive in sorted(await asyncio.to_thread(lambda: list(directory.glob("*.tar*")))):
+            try:
+                names = await import_archive(cri, archive)
+            except (cri_errors.CriError, OSError) as error:
+                log.error("image archive not imported", extra={"archive": str(archive), "error": str(error)})
+                continue
+            log.info("imported an image archive", extra={"archive": archive.name, "images": names})
+        health.well()
+        await asyncio.Event().wait()
+
+    def _kubelet_options(self) -> KubeletOptions:
+        options = self._options
+        return KubeletOptions(
+            node_name=options.name,
+            node_ips=(options.ip,),
+            root_dir=options.data_dir / "kubelet",
+            cluster_domain=options.cluster_domain,
+            cluster_dns=() if "dns" in options.disable else (options.cluster_dns,),
+            cgroup_root=options.cgroup_root,
+            node_labels=options.labels,
+            register_with_taints=tuple(Taint(key=key, value=value, effect=effect) for key, value, effect in options.taints),
+            version=KUBERNETES_VERSION,
+            restrict_oom_score_adj=self._facts is not None and self._facts.restrict_oom_score_adj,
+        )

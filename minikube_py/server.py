@@ -1,0 +1,245 @@
+"""The composition root of `minikube-py server`: one asyncio process that hosts the control plane and, unless told otherwise, a node.
+
+Order of the start: log (locked, checked) → keys → API server → what every cluster has → listener → controllers and scheduler → node. The
+stop goes the other way; pods are left running, for the next start to adopt. Only this file and node.py know many components; the components
+know only the API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+from minikube_py import logs, machine, pki
+from minikube_py.aio import Component, Health, LagProbe, Supervisor, SystemClock
+from minikube_py.apiserver.assembly import Assembly, Settings, assemble
+from minikube_py.apiserver.http import HttpFront
+from minikube_py.config import ServerConfig
+from minikube_py.control import Informers
+from minikube_py.store.api import StoreError
+from minikube_py.store.maintenance import Retention, keep_floors
+from minikube_py.store.sqlite import SQLiteStore, open_sqlite
+
+log = logging.getLogger(__name__)
+
+_HISTORY = Retention(seconds=7 * 86400.0, bytes=512 << 20)
+_RENEWAL_EVERY = 3600.0
+
+
+class StartError(Exception):
+    """The server cannot start; the message says why and what to do, in one line."""
+
+
+def run(config: ServerConfig) -> None:
+    """Run until SIGTERM or SIGINT. Raises StartError."""
+    import uvloop
+
+    # subprocesses are executed at once after the fork: grpc need not prepare for one that goes on
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    logs.configure(config.log_level, config.log_format)
+    uvloop.run(_main(config))
+
+
+async def _main(config: ServerConfig) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        server = Server(config, stack)
+        await server.start()
+        _notify("READY=1")
+        await stop.wait()
+        log.info("stopping; pods are left running")
+        _notify("STOPPING=1")
+        server.shutting_down()
+
+
+class Server:
+    """One server, from its configuration. Everything that is started is ended by the exit stack, in the reverse order."""
+
+    def __init__(self, config: ServerConfig, stack: AsyncExitStack) -> None:
+        self._config, self._stack = config, stack
+        self._clock = SystemClock()
+        self._supervisor = Supervisor()
+        self._lag = LagProbe()
+        self._assembly: Assembly | None = None
+
+    async def start(self) -> None:
+        """Start everything; returns when the API serves. Raises StartError."""
+        config = self._config
+        began = time.monotonic()
+        node_name = config.node_name or machine.node_name()
+        node_ip = str(config.node_ip or _own_address(config))
+        advertise = str(config.advertise_address or (config.node_ip if config.node_ip else node_ip))
+        store = await self._open_store()
+        keys = await self._keys(node_name, node_ip, advertise)
+        settings = Settings(
+            service_cidr=str(config.service_cidr),
+            node_ports=config.service_node_port_range,
+            cluster_domain=config.cluster_domain,
+            cluster_dns="" if "dns" in config.disable else str(config.cluster_dns),
+            advertise_address=advertise,
+            port=config.https_listen_port,
+            token=config.token,
+        )
+        assembly = self._assembly = await assemble(store, keys, settings, self._supervisor, self._lag, self._clock)
+        self._stack.push_async_callback(self._supervisor.close)
+        await self._listen(assembly, keys)
+        await asyncio.to_thread(self._write_kubeconfigs, keys, advertise)
+        log.info("serving the API", extra={"port": config.https_listen_port, "seconds": round(time.monotonic() - began, 3)})
+
+        start = self._supervisor.start
+        start("lag probe", _well(self._lag.run))
+        start("compaction", _well(lambda: keep_floors(store, _HISTORY, self._clock)))
+        start("certificate renewal", _well(lambda: _renew(keys, self._clock)))
+        for name, component in assembly.components:
+            start(name, component)
+        controllers = assembly.client("system:kube-controller-manager", agent="kube-controller-manager")
+        informers = Informers(controllers)
+        self._stack.push_async_callback(informers.close)
+        if "controllers" not in config.disable:
+            self._start_controllers(assembly, informers, keys)
+        if "scheduler" not in config.disable:
+            from minikube_py.scheduler import Scheduler
+
+            start("scheduler", Scheduler(assembly.client("system:kube-scheduler", agent="kube-scheduler"), informers).run)
+        if not config.disable_agent:
+            await self._start_node(assembly, keys, node_name, node_ip)
+        # what is loaded by now stays for good: the collector need not look at it again
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+
+    def shutting_down(self) -> None:
+        """/readyz says no from now on."""
+        if self._assembly is not None:
+            self._assembly.health.shutting_down = True
+
+    async def _open_store(self) -> SQLiteStore:
+        try:
+            self._config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            store = await open_sqlite(self._config.data_dir / "server" / "db")
+        except StoreError as error:
+            raise StartError(str(error)) from error
+        except OSError as error:
+            raise StartError(f"cannot use the data directory {self._config.data_dir}: {error.strerror} (are you root?)") from error
+        self._stack.push_async_callback(store.close)
+        return store
+
+    async def _keys(self, node_name: str, node_ip: str, advertise: str) -> pki.Pki:
+        config = self._config
+        names = pki.Names(
+            node_name=node_name,
+            hostname=socket.gethostname(),
+            cluster_domain=config.cluster_domain,
+            service_ips=(str(config.api_service_ip),),
+            node_ips=tuple(dict.fromkeys((node_ip, advertise))),
+            tls_sans=config.tls_san,
+        )
+        try:
+            return await asyncio.to_thread(pki.ensure, config.data_dir / "server" / "tls", names, self._clock.time())
+        except pki.PkiError as error:
+            raise StartError(str(error)) from error
+
+    async def _listen(self, assembly: Assembly, keys: pki.Pki) -> None:
+        config = self._config
+        front = HttpFront(assembly.api, assembly.api.authenticator)
+        host = None if config.bind_address.is_unspecified else str(config.bind_address)
+        try:
+            await front.start(host, config.https_listen_port, keys.api_server_context())
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                message = f"port {config.https_listen_port} is in use: stop what listens there, or choose another with --https-listen-port"
+            else:
+                message = f"cannot listen on {config.bind_address} port {config.https_listen_port}: {error.strerror}"
+            raise StartError(message) from error
+        self._stack.push_async_callback(front.close)
+
+    def _write_kubeconfigs(self, keys: pki.Pki, advertise: str) -> None:
+        config = self._config
+        bound = config.bind_address
+        host = "127.0.0.1" if bound.is_unspecified or bound.is_loopback else str(bound)
+        url = f"https://{f'[{host}]' if ':' in host else host}:{config.https_listen_port}"
+        keys.write_kubeconfig(config.data_dir / "server" / "cred" / "admin.kubeconfig", url)
+        try:
+            keys.write_kubeconfig(config.write_kubeconfig, url, mode=config.write_kubeconfig_mode)
+        except OSError as error:
+            raise StartError(
+                f"cannot write {config.write_kubeconfig}: {error.strerror}; choose another place with --write-kubeconfig"
+            ) from error
+
+    def _start_controllers(self, assembly: Assembly, informers: Informers, keys: pki.Pki) -> None:
+        from minikube_py.controllers import Options, controllers
+
+        config = self._config
+        options = Options(cluster_cidr=str(config.cluster_cidr), service_cidr=str(config.service_cidr), root_ca=keys.server_ca_pem.decode())
+        for name, component in controllers(assembly.service_account_client, informers, options, self._clock):
+            self._supervisor.start(name, component)
+
+    async def _start_node(self, assembly: Assembly, keys: pki.Pki, node_name: str, node_ip: str) -> None:
+        from minikube_py.node import Node, NodeOptions, NodeStartError
+
+        config = self._config
+        options = NodeOptions(
+            data_dir=config.data_dir / "agent",
+            name=node_name,
+            ip=node_ip,
+            labels=config.node_label,
+            taints=tuple((t.key, t.value, t.effect) for t in config.node_taint),
+            cluster_cidr=str(config.cluster_cidr),
+            service_cidr=str(config.service_cidr),
+            cluster_dns=str(config.cluster_dns),
+            cluster_domain=config.cluster_domain,
+            runtime_endpoint=config.container_runtime_endpoint,
+            cgroup_root=config.cgroup_root,
+            disable=config.disable,
+        )
+        node = Node(options, assembly.node_client(node_name), assembly.client, keys.kubelet_context())
+        try:
+            await node.start(self._supervisor, self._stack)
+        except NodeStartError as error:
+            raise StartError(f"{error} (or run the control plane alone with --disable-agent)") from error
+
+
+def _own_address(config: ServerConfig) -> str:
+    try:
+        return machine.node_address()
+    except machine.NoAddress as error:
+        if config.disable_agent:
+            return "127.0.0.1"
+        raise StartError(str(error)) from error
+
+
+def _well(work: Callable[[], Coroutine[Any, Any, None]]) -> Component:
+    async def component(health: Health) -> None:
+        health.well()
+        await work()
+
+    return component
+
+
+async def _renew(keys: pki.Pki, clock: SystemClock) -> None:
+    """Issue leaves again before they end; running listeners take them up."""
+    while True:
+        await asyncio.sleep(_RENEWAL_EVERY)
+        for name in await asyncio.to_thread(keys.renew, clock.time()):
+            log.info("renewed a certificate", extra={"name": name})
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, where it started us (sd_notify)."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
+        notifier.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
