@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -51,6 +51,8 @@ class Attributes(NamedTuple):
     name: str = ""
     path: str = ""
     """Set for what is not a resource (/healthz); then the fields from group to name are empty."""
+    field_selector: tuple[tuple[str, str, str], ...] = ()
+    """A list's or watch's field selector as (field, "=" or "!=", value): a node may list the pods bound to it and no others."""
 
 
 class Decision(NamedTuple):
@@ -110,3 +112,20 @@ class AdmissionPlugin(Protocol):
 
     async def validate(self, request: AdmissionRequest) -> None:
         """Validating phase; changes nothing."""
+
+
+Undo = Callable[[], Awaitable[None]]
+"""Gives back something that was allocated for a write that did not happen."""
+
+
+class Allocator(Protocol):
+    """Hands out what a kind's objects need exclusively (a Service's addresses and ports) and takes it back."""
+
+    async def allocate(self, new: Obj, old: Obj | None, dry_run: bool) -> list[Undo]:
+        """Complete `new` in place with what it needs, before its strategy and validation see it; `old` is the stored object of an update,
+        None for a create. The undos are called if the write fails afterwards, whatever the reason. Raises StatusErrors (then nothing stays
+        allocated)."""
+
+    async def release(self, old: Obj, new: Obj | None = None) -> None:
+        """Take back what the stored object held and its successor does not: after an update that went through, or (without `new`) after
+        the object is gone. Never called for a dry run."""

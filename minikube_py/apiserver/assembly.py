@@ -102,7 +102,7 @@ async def assemble(store: Store, keys: pki.Pki, settings: Settings, supervisor: 
         authenticator=authenticator,
         authorizer=authorizer,
         admission=plugins,
-        handlers={**TokenRequests(tokens, cache, plugins, clock).handlers, **Reviews(authorizer, tokens.verify, clock).handlers},
+        handlers={**TokenRequests(tokens, cache, plugins, clock).handlers, **Reviews(authorizer, authenticator.check_token, clock).handlers},
         allocators=allocators,
         routes={"/cacerts": _public_certificate(keys), **token_routes(tokens, external_url)},
         health=HealthChecks({}, lambda: supervisor.health),

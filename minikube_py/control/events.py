@@ -1,7 +1,7 @@
 """Events about objects, as kubectl describe shows them: written in the background, repeats counted into one Event.
 
 The rules are client-go's recorder's: the same source, object, type, reason and message within ten minutes is a repeat, which only raises
-the Event's `count`.
+the Event's `count`; of one object at most 25 events are written in a row, then one in five minutes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 _REPEAT_WINDOW = 600.0
 _QUEUE_BOUND = 1000
+_BURST = 25.0
+_PER_SECOND = 1 / 300
 
 
 class _Pending(NamedTuple):
@@ -38,11 +40,15 @@ class EventRecorder:
         self._client, self._component, self._host, self._clock = client, component, host, clock or SystemClock()
         self._queue: asyncio.Queue[_Pending] = asyncio.Queue(_QUEUE_BOUND)
         self._seen: dict[tuple[str, ...], tuple[str, int, float]] = {}
+        self._left: dict[str, tuple[float, float]] = {}
 
     def record(self, obj: Object, type_: str, reason: str, message: str, *, field_path: str = "") -> None:
         """Say something of an object: type_ is "Normal" or "Warning"."""
         ref = type(obj).resource
         meta = obj.metadata
+        now = self._clock.time()
+        if not self._may_say(f"{meta.uid}/{meta.namespace}/{meta.name}", now):
+            return
         regarding = {
             "kind": ref.kind,
             "namespace": meta.namespace,
@@ -53,9 +59,18 @@ class EventRecorder:
             "fieldPath": field_path,
         }
         try:
-            self._queue.put_nowait(_Pending({k: v for k, v in regarding.items() if v}, type_, reason, message[:1024], self._clock.time()))
+            self._queue.put_nowait(_Pending({k: v for k, v in regarding.items() if v}, type_, reason, message[:1024], now))
         except asyncio.QueueFull:
             log.warning("event dropped, too many are waiting", extra={"reason": reason})
+
+    def _may_say(self, about: str, now: float) -> bool:
+        """Whether one more event of an object is to be written: its tokens, refilled with time."""
+        left, at = self._left.get(about, (_BURST, now))
+        left = min(_BURST, left + (now - at) * _PER_SECOND)
+        if len(self._left) > 4096:
+            self._left.clear()
+        self._left[about] = (left - 1 if left >= 1 else left, now)
+        return left >= 1
 
     async def run(self) -> None:
         """Write events until cancelled."""

@@ -1,0 +1,27 @@
+"""Admission: what a write must fulfil beyond its user's rights, and what is filled in for it. One file a plugin; the order is here."""
+
+from __future__ import annotations
+
+from minikube_py.apiserver.admission.default_toleration_seconds import DefaultTolerationSeconds
+from minikube_py.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
+from minikube_py.apiserver.admission.node_restriction import NodeRestriction
+from minikube_py.apiserver.admission.priority import Priority
+from minikube_py.apiserver.admission.rbac_escalation import RbacEscalation
+from minikube_py.apiserver.admission.service_account import ServiceAccountPlugin
+from minikube_py.apiserver.admission.taint_nodes_by_condition import TaintNodesByCondition
+from minikube_py.apiserver.api import AdmissionPlugin
+from minikube_py.apiserver.authz import RequestAuthorizer
+from minikube_py.apiserver.cache import Cache
+
+
+def plugins(cache: Cache, authorizer: RequestAuthorizer) -> tuple[AdmissionPlugin, ...]:
+    """The plugins in the order in which they run: upstream's, and after them what upstream does in the storage of RBAC's kinds."""
+    return (
+        NamespaceLifecycle(cache),
+        ServiceAccountPlugin(cache),
+        NodeRestriction(cache, authorizer),
+        TaintNodesByCondition(),
+        Priority(cache),
+        DefaultTolerationSeconds(),
+        RbacEscalation(authorizer),
+    )

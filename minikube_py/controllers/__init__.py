@@ -1,0 +1,62 @@
+"""kube-controller-manager: one file a controller, each with its own identity, all on one set of informers.
+
+What flows through: views from informers → a pure plan → writes through the API as the controller's own service account. The controllers
+know nothing of one another: they meet in the API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from minikube_py.aio import Clock, Component, SystemClock
+from minikube_py.client import Client
+from minikube_py.control import Informers
+from minikube_py.controllers.base import Context, Controller, Options
+from minikube_py.controllers.clusterrole_aggregation import ClusterRoleAggregation
+from minikube_py.controllers.deployment import DeploymentController
+from minikube_py.controllers.endpoints import EndpointsController
+from minikube_py.controllers.endpointslice import EndpointSliceController
+from minikube_py.controllers.garbagecollector import GarbageCollector
+from minikube_py.controllers.namespace import NamespaceController
+from minikube_py.controllers.node_ipam import NodeIPAMController
+from minikube_py.controllers.node_lifecycle import NodeLifecycleController
+from minikube_py.controllers.podgc import PodGCController
+from minikube_py.controllers.replicaset import ReplicaSetController
+from minikube_py.controllers.rootca import RootCAPublisher
+from minikube_py.controllers.serviceaccount import ServiceAccountController
+from minikube_py.controllers.taint_eviction import TaintEvictionController
+
+CONTROLLERS: tuple[type[Controller], ...] = (
+    NamespaceController,
+    ServiceAccountController,
+    RootCAPublisher,
+    ClusterRoleAggregation,
+    NodeIPAMController,
+    NodeLifecycleController,
+    TaintEvictionController,
+    DeploymentController,
+    ReplicaSetController,
+    EndpointSliceController,
+    EndpointsController,
+    PodGCController,
+    # last: it follows what the others follow through their informers, and all other kinds by itself
+    GarbageCollector,
+)
+
+
+def controllers(
+    client_for: Callable[[str], Client],
+    informers: Informers,
+    options: Options | None = None,
+    clock: Clock | None = None,
+    disabled: frozenset[str] = frozenset(),
+) -> Sequence[tuple[str, Component]]:
+    """The supervised component of every controller, by name. `client_for(name)` acts as system:serviceaccount:kube-system:<name>."""
+    context = Context(client_for, informers, options or Options(), clock or SystemClock())
+    chosen = [cls for cls in CONTROLLERS if cls.name not in disabled]
+    if not context.options.allocate_node_cidrs:
+        chosen = [cls for cls in chosen if cls is not NodeIPAMController]
+    return tuple((cls.name, cls(context).run) for cls in chosen)
+
+
+__all__ = ["CONTROLLERS", "Context", "Options", "controllers"]

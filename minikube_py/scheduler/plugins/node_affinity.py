@@ -1,0 +1,101 @@
+"""Node selectors and node affinity: the required terms filter, the preferred ones score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from minikube_py.scheduler.nodeinfo import NodeInfo
+from minikube_py.scheduler.plugins.api import Rejection
+from minikube_py.scheduler.podinfo import PodInfo
+from minikube_py.types.pod import NodeAffinity as Affinity
+from minikube_py.types.pod import NodeSelectorRequirement, NodeSelectorTerm
+
+_REJECTION = Rejection(("node(s) didn't match Pod's node affinity/selector",), False, "NodeAffinity")
+
+
+class NodeAffinity:
+    """Filter and score on labels and names of nodes."""
+
+    name = "NodeAffinity"
+    marked_nodes_only = False
+    weight = 2
+    normalize = "max"
+    tainted_nodes_only = False
+
+    def applies(self, pod: PodInfo) -> bool:
+        spec = pod.pod.spec
+        return bool(spec.nodeSelector) or affinity_of(pod) is not None
+
+    def filter(self, pod: PodInfo, node: NodeInfo) -> Rejection | None:
+        selector = pod.pod.spec.nodeSelector
+        if selector and not selector.items() <= node.labels.items():
+            return _REJECTION
+        affinity = affinity_of(pod)
+        required = affinity.requiredDuringSchedulingIgnoredDuringExecution if affinity is not None else None
+        if required is not None and not any(term_matches(t, node.labels, node.name) for t in required.nodeSelectorTerms):
+            return _REJECTION
+        return None
+
+    def ranks(self, pod: PodInfo) -> bool:
+        affinity = affinity_of(pod)
+        return affinity is not None and bool(affinity.preferredDuringSchedulingIgnoredDuringExecution)
+
+    def score(self, pod: PodInfo, node: NodeInfo) -> int:
+        affinity = affinity_of(pod)
+        if affinity is None:
+            return 0
+        preferred = affinity.preferredDuringSchedulingIgnoredDuringExecution
+        return sum(p.weight for p in preferred if p.weight and preference_matches(p.preference, node.labels, node.name))
+
+
+def affinity_of(pod: PodInfo) -> Affinity | None:
+    """The pod's node affinity, if it has any."""
+    affinity = pod.pod.spec.affinity
+    return affinity.nodeAffinity if affinity is not None else None
+
+
+def names_of(pod: PodInfo) -> frozenset[str] | None:
+    """The only nodes that the required terms can match, by name; None where any could. Daemon pods name theirs."""
+    affinity = affinity_of(pod)
+    required = affinity.requiredDuringSchedulingIgnoredDuringExecution if affinity is not None else None
+    if required is None or not required.nodeSelectorTerms:
+        return None
+    names: set[str] = set()
+    for term in required.nodeSelectorTerms:
+        named = [set(r.values) for r in term.matchFields if r.key == "metadata.name" and r.operator == "In"]
+        if not named:
+            return None
+        names |= set.intersection(*named)
+    return frozenset(names)
+
+
+def term_matches(term: NodeSelectorTerm, labels: Mapping[str, str], name: str) -> bool:
+    """Whether a term matches: all its requirements do; one without any matches nothing."""
+    if not term.matchExpressions and not term.matchFields:
+        return False
+    return preference_matches(term, labels, name)
+
+
+def preference_matches(term: NodeSelectorTerm, labels: Mapping[str, str], name: str) -> bool:
+    """Whether all requirements of a term hold; a preference without any matches every node."""
+    fields = {"metadata.name": name}
+    return all(_holds(r, labels) for r in term.matchExpressions) and all(_holds(r, fields) for r in term.matchFields)
+
+
+def _holds(requirement: NodeSelectorRequirement, values: Mapping[str, str]) -> bool:
+    operator, value = requirement.operator, values.get(requirement.key)
+    if operator == "In":
+        return value is not None and value in requirement.values
+    if operator == "NotIn":
+        return value is None or value not in requirement.values
+    if operator == "Exists":
+        return value is not None
+    if operator == "DoesNotExist":
+        return value is None
+    if operator in ("Gt", "Lt") and value is not None and len(requirement.values) == 1:
+        try:
+            left, right = int(value), int(requirement.values[0])
+        except ValueError:
+            return False
+        return left > right if operator == "Gt" else left < right
+    return False

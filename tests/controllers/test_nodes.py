@@ -1,0 +1,194 @@
+"""Nodes: ranges for their pods, silence, taints and evictions; pods that nobody ends any more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from minikube_py.client import Patch
+from minikube_py.controllers import Options, node_ipam, node_lifecycle, podgc, taint_eviction
+from minikube_py.controllers.nodes import NOT_READY, UNREACHABLE, wanted_taints
+from minikube_py.types.core import Lease, Node, Taint
+from minikube_py.types.meta import Condition, timestamp
+from minikube_py.types.pod import Pod, Toleration, is_ready
+from tests.controllers.builders import NOW, node, pod
+from tests.controllers.harness import control_plane
+
+STAMP = timestamp(NOW)
+READY = Condition(type="Ready", status="True", lastHeartbeatTime=timestamp(NOW - 1000))
+SPEC = {"nodeName": "n1", "containers": [{"name": "web", "image": "web:1"}]}
+
+
+# Ranges
+
+
+def test_the_lowest_free_range_is_given() -> None:
+    from ipaddress import ip_network
+
+    cluster = ip_network("10.42.0.0/16")
+    assert node_ipam.plan(cluster, 24, []) == "10.42.0.0/24"
+    assert node_ipam.plan(cluster, 24, ["10.42.0.0/24", "10.42.2.0/24", "nonsense"]) == "10.42.1.0/24"
+    assert node_ipam.plan(ip_network("10.42.0.0/23"), 24, ["10.42.0.0/24", "10.42.1.0/24"]) is None
+    assert node_ipam.plan(cluster, 24, ["10.42.0.0/22"]) == "10.42.4.0/24"
+    assert node_ipam.plan(cluster, 24, [], reserved="10.42.0.0/20") == "10.42.16.0/24"
+    assert node_ipam.plan(ip_network("fd00::/48"), 64, ["fd00::/64"]) == "fd00:0:0:1::/64"
+
+
+async def test_nodes_get_ranges_that_never_overlap(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, only=("node-ipam",)) as plane:
+        for index in range(20):
+            await plane.create(Node, {"metadata": {"name": f"n{index}"}}, None)
+        made = [await plane.eventually(Node, f"n{index}", lambda n: n.spec.podCIDR, None) for index in range(20)]
+        assert {n.spec.podCIDR for n in made} == {f"10.42.{i}.0/24" for i in range(20)}
+        assert all(n.spec.podCIDRs == (n.spec.podCIDR,) for n in made)
+        await plane.client.delete(Node, "n7")
+        await plane.create(Node, {"metadata": {"name": "later"}}, None)
+        await plane.eventually(Node, "later", lambda n: n.spec.podCIDR == made[7].spec.podCIDR, None)
+
+
+# Silence
+
+
+def keys(taints: Sequence[Taint]) -> set[tuple[str, str]]:
+    return {(t.key.removeprefix("node.kubernetes.io/"), t.effect) for t in taints}
+
+
+def test_a_silent_node_turns_unknown() -> None:
+    plan = node_lifecycle.plan(node(conditions=[READY]), 41, 40, 60, NOW)
+    assert plan.conditions is not None and plan.taints is not None
+    said = {c.type: (c.status, c.reason, c.message) for c in plan.conditions}
+    assert said["Ready"] == ("Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
+    assert said["MemoryPressure"] == ("Unknown", "NodeStatusNeverUpdated", "Kubelet never posted node status.")
+    assert keys(plan.taints) == {("unreachable", "NoSchedule"), ("unreachable", "NoExecute")}
+    assert plan.again is None
+
+
+def test_a_node_within_its_grace_is_looked_at_when_that_ends() -> None:
+    plan = node_lifecycle.plan(node(conditions=[READY]), 30, 40, 60, NOW)
+    assert (plan.conditions, plan.taints) == (None, None) and plan.again == pytest.approx(10, abs=0.1)
+    assert node_lifecycle.plan(node(), 50, 40, 60, NOW).conditions is None
+    assert node_lifecycle.plan(node(), 61, 40, 60, NOW).conditions is not None
+
+
+@pytest.mark.parametrize(
+    ("conditions", "unschedulable", "expected"),
+    [
+        ([Condition(type="Ready", status="False")], False, {("not-ready", "NoSchedule"), ("not-ready", "NoExecute")}),
+        ([READY, Condition(type="MemoryPressure", status="True")], False, {("memory-pressure", "NoSchedule")}),
+        ([READY, Condition(type="DiskPressure", status="True")], True, {("disk-pressure", "NoSchedule"), ("unschedulable", "NoSchedule")}),
+        ([READY, Condition(type="NetworkUnavailable", status="Unknown")], False, set()),
+    ],
+)
+def test_taints_follow_conditions(conditions: list[Condition], unschedulable: bool, expected: set[tuple[str, str]]) -> None:
+    assert keys(wanted_taints(node(conditions=conditions, unschedulable=unschedulable), conditions, STAMP)) == expected
+
+
+def test_taints_of_others_stay_and_old_ones_keep_their_date() -> None:
+    foreign = Taint(key="dedicated", effect="NoSchedule", value="db")
+    old = Taint(key=NOT_READY, effect="NoExecute", timeAdded=timestamp(NOW - 50))
+    made = node(taints=[foreign, old, Taint(key=UNREACHABLE, effect="NoExecute")])
+    taints = wanted_taints(made, [Condition(type="Ready", status="False")], STAMP)
+    assert taints[:2] == (foreign, old) and keys(taints[2:]) == {("not-ready", "NoSchedule")}
+
+
+async def test_a_node_that_falls_silent_and_comes_back(tmp_path: Path) -> None:
+    options = Options(node_monitor_grace_period=2.0)
+    async with control_plane(tmp_path, only=("node-lifecycle", "serviceaccount"), options=options) as plane:
+        await plane.node()
+        one = await plane.create(Pod, {"metadata": {"name": "a"}, "spec": SPEC})
+        await plane.run_pod(one)
+        await plane.eventually(Node, "n1", lambda n: any(c.type == "Ready" and c.status == "Unknown" for c in n.status.conditions), None)
+        await plane.eventually(
+            Node, "n1", lambda n: keys(n.spec.taints) == {("unreachable", "NoSchedule"), ("unreachable", "NoExecute")}, None
+        )
+        await plane.eventually(Pod, "a", lambda p: not is_ready(p))
+        await plane.heartbeat("n1")
+        await plane.eventually(Node, "n1", lambda n: not n.spec.taints, None)
+
+
+async def test_lease_renewals_keep_a_node_alive(tmp_path: Path) -> None:
+    import asyncio
+
+    async with control_plane(tmp_path, only=("node-lifecycle",), options=Options(node_monitor_grace_period=2.0)) as plane:
+        lease = {"metadata": {"name": "n1"}, "spec": {"holderIdentity": "n1", "leaseDurationSeconds": 40}}
+        await plane.create(Lease, lease, "kube-node-lease")
+        await plane.node()
+        for beat in range(10):
+            renewed = f"2026-01-01T00:00:{beat:02d}.000000Z"
+            await plane.client.patch(Lease, "n1", {"spec": {"renewTime": renewed}}, "kube-node-lease")
+            await asyncio.sleep(0.3)
+            current = await plane.get(Node, "n1", None)
+            assert not current.spec.taints and any(c.type == "Ready" and c.status == "True" for c in current.status.conditions)
+
+
+# Evictions
+
+
+def tolerates(seconds: int | None) -> tuple[Toleration, ...]:
+    return (Toleration(key=UNREACHABLE, operator="Exists", effect="NoExecute", tolerationSeconds=seconds),)
+
+
+def test_evictions() -> None:
+    tainted = node(taints=[Taint(key=UNREACHABLE, effect="NoExecute", timeAdded=timestamp(NOW - 100))])
+    at_once, for_ever = pod("at-once"), pod("for-ever", tolerations=tolerates(None))
+    over, waiting, young = (
+        pod("over", tolerations=tolerates(90)),
+        pod("waiting", tolerations=tolerates(300)),
+        pod("young", tolerations=tolerates(90), created=NOW - 10),
+    )
+    plan = taint_eviction.plan(tainted, [at_once, for_ever, over, waiting, young, pod("ending", ending=True)], NOW)
+    assert plan.evict == (at_once, over) and plan.again == 80
+    assert taint_eviction.plan(node(), [at_once], NOW) == ((), None)
+
+
+async def test_pods_leave_a_tainted_node(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, only=("taint-eviction", "node-lifecycle", "serviceaccount")) as plane:
+        await plane.node()
+        await plane.create(Pod, {"metadata": {"name": "goes"}, "spec": SPEC})
+        stays = {**SPEC, "tolerations": [{"key": "k", "operator": "Exists"}]}
+        await plane.create(Pod, {"metadata": {"name": "stays"}, "spec": stays})
+        taint = {"spec": {"taints": [{"key": "k", "effect": "NoExecute"}]}}
+        await plane.client.patch(Node, "n1", taint, kind=Patch.STRATEGIC)
+        gone = await plane.eventually(Pod, "goes", lambda p: p.metadata.deletionTimestamp)
+        reasons = {c.type: c.reason for c in gone.status.conditions}
+        assert reasons["DisruptionTarget"] == "DeletionByTaintManager"
+        assert (await plane.get(Pod, "stays")).metadata.deletionTimestamp is None
+
+
+# Leftovers
+
+
+def test_leftover_pods() -> None:
+    nodes = {"n1": node("n1", conditions=[READY])}
+    fine, lost = pod("fine"), pod("lost", node="gone")
+    never = pod("never", node="", ending=True)
+    ended = [pod(f"e{i}", phase="Succeeded", created=NOW - 100 + i) for i in range(4)]
+    plan = podgc.plan([fine, lost, never, *ended], nodes, {"gone"}, 3)
+    assert (plan.surplus, plan.orphaned, plan.unscheduled) == ((ended[0],), (lost,), (never,))
+    assert podgc.plan(ended, nodes, (), 0).surplus == ()
+
+
+def test_pods_on_a_node_that_is_out_of_service_go_once_they_are_asked_to() -> None:
+    broken = node(
+        "n1",
+        conditions=[Condition(type="Ready", status="Unknown")],
+        taints=[Taint(key="node.kubernetes.io/out-of-service", effect="NoExecute")],
+    )
+    ending = pod("ending", ending=True)
+    assert podgc.plan([ending, pod("fine")], {"n1": broken}, (), 0).out_of_service == (ending,)
+
+
+async def test_pods_of_a_deleted_node_go(tmp_path: Path) -> None:
+    options = Options(pod_gc_quarantine=0.3, pod_gc_period=0.2)
+    async with control_plane(tmp_path, only=("podgc", "serviceaccount", "node-lifecycle"), options=options) as plane:
+        await plane.node()
+        await plane.create(Pod, {"metadata": {"name": "a"}, "spec": SPEC})
+        await plane.create(Pod, {"metadata": {"name": "unbound"}, "spec": {"containers": SPEC["containers"]}})
+        await plane.client.delete(Node, "n1")
+        started = time.monotonic()
+        await plane.gone(Pod, "a")
+        assert time.monotonic() - started > 0.2
+        assert await plane.exists(Pod, "unbound")

@@ -1,0 +1,119 @@
+"""The scheduler on the real API server: pods get nodes, or a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from minikube_py.client import Patch
+from minikube_py.types.core import Event, Node
+from minikube_py.types.meta import Condition
+from minikube_py.types.pod import Pod
+from tests.controllers.harness import control_plane
+from tests.support.waiting import until
+
+WITH = ("serviceaccount", "node-lifecycle")
+
+
+def pod(name: str, cpu: str = "100m", **spec: Any) -> dict[str, Any]:
+    container = {"name": "web", "image": "web:1", "resources": {"requests": {"cpu": cpu}}}
+    return {"metadata": {"name": name}, "spec": {"containers": [container], **spec}}
+
+
+def scheduled(made: Pod) -> Condition | None:
+    return next((c for c in made.status.conditions if c.type == "PodScheduled"), None)
+
+
+async def test_a_pod_gets_a_node(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, only=WITH, scheduler=True) as plane:
+        await plane.node()
+        await plane.create(Pod, pod("a"))
+        made = await plane.eventually(Pod, "a", lambda p: p.spec.nodeName)
+        condition = scheduled(made)
+        assert condition is not None and condition.status == "True"
+
+        async def said() -> bool:
+            return any(e.message == "Successfully assigned default/a to n1" and e.reason == "Scheduled" for e in await plane.list(Event))
+
+        await until(said)
+
+
+async def test_a_pod_that_fits_nowhere_says_why_and_goes_when_there_is_room(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, only=WITH, scheduler=True) as plane:
+        await plane.create(Pod, pod("a", cpu="6"))
+        await plane.create(Pod, pod("b", cpu="6"))
+        made = await plane.eventually(Pod, "a", scheduled)
+        condition = scheduled(made)
+        assert condition is not None
+        assert (condition.status, condition.reason, condition.message) == ("False", "Unschedulable", "no nodes available to schedule pods")
+        await plane.node(cpu="8")
+        (first,) = await plane.count(Pod, 1, lambda p: p.spec.nodeName)
+        rest = "b" if first.metadata.name == "a" else "a"
+        text = (
+            "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: "
+            "0/1 nodes are available: 1 No preemption victims found for incoming pod."
+        )
+        await plane.eventually(Pod, rest, lambda p: (c := scheduled(p)) is not None and c.message == text)
+
+        async def said() -> bool:
+            return any(e.reason == "FailedScheduling" and e.message == text and e.type == "Warning" for e in await plane.list(Event))
+
+        await until(said)
+        await plane.client.delete(Pod, first.metadata.name, "default", grace_seconds=0)
+        await plane.eventually(Pod, rest, lambda p: p.spec.nodeName)
+
+
+async def test_a_label_on_a_node_helps(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, only=WITH, scheduler=True) as plane:
+        await plane.node()
+        await plane.create(Pod, pod("a", nodeSelector={"disk": "ssd"}))
+        await plane.eventually(Pod, "a", lambda p: (c := scheduled(p)) is not None and "node affinity/selector" in c.message)
+        await plane.client.patch(Node, "n1", {"metadata": {"labels": {"disk": "ssd"}}})
+        await plane.eventually(Pod, "a", lambda p: p.spec.nodeName)
+
+
+async def test_a_gated_pod_waits_for_its_gate(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, only=WITH, scheduler=True) as plane:
+        await plane.node()
+        await plane.create(Pod, pod("gated", schedulingGates=[{"name": "example.com/gate"}]))
+        await plane.create(Pod, pod("free"))
+        await plane.eventually(Pod, "free", lambda p: p.spec.nodeName)
+        assert not (await plane.get(Pod, "gated")).spec.nodeName
+        patch = [{"op": "remove", "path": "/spec/schedulingGates"}]
+        await plane.client.patch(Pod, "gated", patch, "default", kind=Patch.JSON)
+        await plane.eventually(Pod, "gated", lambda p: p.spec.nodeName)
+
+
+async def test_pods_of_another_scheduler_are_not_ours(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, only=WITH, scheduler=True) as plane:
+        await plane.node()
+        await plane.create(Pod, pod("theirs", schedulerName="custom"))
+        await plane.create(Pod, pod("ours"))
+        await plane.eventually(Pod, "ours", lambda p: p.spec.nodeName)
+        theirs = await plane.get(Pod, "theirs")
+        assert not theirs.spec.nodeName and scheduled(theirs) is None
+
+
+async def test_a_cordoned_node_takes_nothing_until_it_is_open_again(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, only=WITH, scheduler=True) as plane:
+        await plane.node()
+        await plane.client.patch(Node, "n1", {"spec": {"unschedulable": True}})
+        await plane.eventually(Node, "n1", lambda n: any(t.key == "node.kubernetes.io/unschedulable" for t in n.spec.taints), None)
+        await plane.create(Pod, pod("a"))
+        await plane.eventually(Pod, "a", lambda p: (c := scheduled(p)) is not None and "1 node(s) were unschedulable" in c.message)
+        await plane.client.patch(Node, "n1", {"spec": {"unschedulable": None}})
+        await plane.eventually(Pod, "a", lambda p: p.spec.nodeName)
+
+
+async def test_no_node_is_ever_overbooked(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, only=WITH, scheduler=True) as plane:
+        for index in range(5):
+            await plane.node(f"n{index}", cpu="2", pods="7")
+        for index in range(60):
+            await plane.create(Pod, pod(f"p{index}", cpu="300m"))
+        placed = await plane.count(Pod, 30, lambda p: p.spec.nodeName)
+        per_node: dict[str, int] = {}
+        for each in placed:
+            per_node[each.spec.nodeName] = per_node.get(each.spec.nodeName, 0) + 1
+        assert per_node == {f"n{index}": 6 for index in range(5)}
+        await plane.count(Pod, 30, lambda p: (c := scheduled(p)) is not None and c.reason == "Unschedulable")
