@@ -14,15 +14,10 @@ from minikube_py.config import DEFAULT_CONFIG_FILE
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class CommaList(click.ParamType):
-    """One or more values: the flag may be repeated, and each may hold several, separated by commas."""
-
-    name = "list"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        if isinstance(value, list | tuple):
-            return tuple(str(v) for v in value)
-        return tuple(part for part in str(value).split(",") if part)
+def _split(value: Any) -> tuple[str, ...]:
+    if isinstance(value, list | tuple):
+        return tuple(str(v) for v in value)
+    return tuple(part for part in str(value).split(",") if part)
 
 
 class _ListOption(click.Option):
@@ -33,7 +28,7 @@ class _ListOption(click.Option):
             return ()
         if isinstance(value, str):
             value = [value]
-        return tuple(part for each in value for part in CommaList().convert(each, self, ctx))
+        return tuple(part for each in value for part in _split(each))
 
     def value_from_envvar(self, ctx: click.Context) -> Any:
         return self.resolve_envvar_value(ctx)
