@@ -56,12 +56,15 @@ async def _main(config: ServerConfig) -> None:
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         server = Server(config, stack)
-        await server.start()
-        _notify("READY=1")
-        await stop.wait()
-        log.info("stopping; pods are left running")
-        _notify("STOPPING=1")
-        server.shutting_down()
+        try:
+            await server.start()
+            _notify("READY=1")
+            await stop.wait()
+            log.info("stopping; pods are left running")
+            _notify("STOPPING=1")
+        finally:
+            # the components end before what they share is closed
+            await server.end_components()
 
 
 class Server:
@@ -93,7 +96,6 @@ class Server:
             token=config.token,
         )
         assembly = self._assembly = await assemble(store, keys, settings, self._supervisor, self._lag, self._clock)
-        self._stack.push_async_callback(self._supervisor.close)
         await self._listen(assembly, keys)
         await asyncio.to_thread(self._write_kubeconfigs, keys, advertise)
         log.info("serving the API", extra={"port": config.https_listen_port, "seconds": round(time.monotonic() - began, 3)})
@@ -120,10 +122,11 @@ class Server:
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
 
-    def shutting_down(self) -> None:
-        """/readyz says no from now on."""
+    async def end_components(self) -> None:
+        """End what runs; /readyz says no from now on."""
         if self._assembly is not None:
             self._assembly.health.shutting_down = True
+        await self._supervisor.close()
 
     async def _open_store(self) -> SQLiteStore:
         try:

@@ -5,6 +5,6 @@ answers; forward.py asks the machine's own resolvers for everything else; compon
 Specification: https://github.com/kubernetes/dns/blob/master/docs/specification.md
 """
 
-from minikube_py.dns.component import ClusterDns, DnsOptions
+from minikube_py.dns.component import ClusterDns, DnsOptions, remove_addresses
 
-__all__ = ["ClusterDns", "DnsOptions"]
+__all__ = ["ClusterDns", "DnsOptions", "remove_addresses"]

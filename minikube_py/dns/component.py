@@ -19,6 +19,8 @@ from minikube_py.types.network import SERVICE_NAME_LABEL, EndpointSlice, Service
 
 log = logging.getLogger(__name__)
 
+_LABEL = "lo:kube-dns"
+
 
 class DnsOptions(NamedTuple):
     """The address to answer on, and the cluster's domain."""
@@ -83,10 +85,17 @@ def _service_keys(endpoint_slice: EndpointSlice) -> tuple[str, ...]:
     return (f"{endpoint_slice.metadata.namespace}/{name}",) if name else ()
 
 
+async def remove_addresses() -> None:
+    """Take away every address that a DNS of this node has put on the loopback interface, whatever it was told."""
+    process = await asyncio.create_subprocess_exec("ip", "addr", "flush", "dev", "lo", "label", _LABEL, stderr=asyncio.subprocess.DEVNULL)
+    await process.wait()
+
+
 async def _address(action: str, ip: str) -> None:
-    prefix = 128 if ":" in ip else 32
+    # by its label it is found again when the node is taken away; the kernel knows labels for IPv4 only
+    address = (f"{ip}/128",) if ":" in ip else (f"{ip}/32", "label", _LABEL)
     process = await asyncio.create_subprocess_exec(
-        "ip", "addr", action, f"{ip}/{prefix}", "dev", "lo", stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        "ip", "addr", action, *address, "dev", "lo", stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
     _, err = await process.communicate()
     if process.returncode != 0 and action != "del":

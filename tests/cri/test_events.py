@@ -1,0 +1,103 @@
+"""The event stream of a real containerd: order, completeness, and what it promises about the state behind an event."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import pytest_asyncio
+
+from minikube_py.aio import cancel
+from minikube_py.cri import errors
+from minikube_py.cri.client import CriClient
+from minikube_py.cri.events import ContainerEvent, EventKind
+from minikube_py.cri.v1 import api_pb2 as v1
+from tests.support.nodes import RuntimeNode
+from tests.support.sandboxes import container_config, run_container, sandbox_config
+
+pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
+
+
+class Follower:
+    """Collects events; `wait` gives the first one that matches, also one that came before."""
+
+    def __init__(self, client: CriClient) -> None:
+        self.events: list[ContainerEvent] = []
+        self._changed = asyncio.Condition()
+        self.task = asyncio.create_task(self._follow(client), name="follower")
+
+    async def _follow(self, client: CriClient) -> None:
+        async for event in client.events():
+            async with self._changed:
+                self.events.append(event)
+                self._changed.notify_all()
+
+    async def wait(self, wanted: Callable[[ContainerEvent], bool], timeout: float = 10) -> ContainerEvent:
+        async with asyncio.timeout(timeout), self._changed:
+            await self._changed.wait_for(lambda: any(map(wanted, self.events)))
+            return next(event for event in self.events if wanted(event))
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def follower(client: CriClient) -> AsyncIterator[Follower]:
+    following = Follower(client)
+    await following.wait(lambda event: event.kind is EventKind.RESYNC)
+    yield following
+    await cancel(following.task)
+
+
+async def test_a_containers_life(client: CriClient, node: RuntimeNode, follower: Follower) -> None:
+    sandbox = sandbox_config("life", node.cgroup)
+    sandbox_id, container_id = await run_container(client, sandbox, container_config("main", ("sh", "-c", "sleep 0.2; exit 5")))
+    started = await follower.wait(lambda event: event.kind is EventKind.STARTED and event.container_id == container_id)
+    assert started == ContainerEvent(EventKind.STARTED, container_id, sandbox_id, sandbox.metadata.uid)
+    assert not started.is_sandbox
+
+    stopped = await follower.wait(lambda event: event.kind is EventKind.STOPPED and event.container_id == container_id)
+    status = await client.container_status(container_id)
+    assert (status.state, status.exit_code) == (v1.CONTAINER_EXITED, 5), "the status must know of the exit when the event comes"
+    assert stopped.pod_uid == sandbox.metadata.uid
+
+    await client.stop_pod_sandbox(sandbox_id)
+    ended = await follower.wait(lambda event: event.kind is EventKind.STOPPED and event.container_id == sandbox_id)
+    assert ended.is_sandbox
+    assert ended.pod_uid == sandbox.metadata.uid
+    await client.remove_pod_sandbox(sandbox_id)
+    await follower.wait(lambda event: event.kind is EventKind.DELETED and event.container_id == container_id)
+
+
+async def test_a_command_that_ends_is_not_a_container_that_stops(client: CriClient, node: RuntimeNode, follower: Follower) -> None:
+    sandbox_id, container_id = await run_container(client, sandbox_config("commands", node.cgroup), container_config("main"))
+    await client.exec_sync(container_id, ["true"], timeout=5)
+    await client.stop_container(container_id, 0)
+    await follower.wait(lambda event: event.kind is EventKind.STOPPED and event.container_id == container_id)
+    assert len([event for event in follower.events if event.kind is EventKind.STOPPED and event.container_id == container_id]) == 1
+    await client.remove_pod_sandbox(sandbox_id)
+
+
+async def test_every_exit_of_a_burst_is_told(client: CriClient, node: RuntimeNode, follower: Follower) -> None:
+    sandbox = sandbox_config("burst", node.cgroup)
+    sandbox_id = await client.run_pod_sandbox(sandbox)
+    ids = await asyncio.gather(*(client.create_container(sandbox_id, container_config(f"c{n}", ("true",)), sandbox) for n in range(8)))
+    await asyncio.gather(*map(client.start_container, ids))
+    for container_id in ids:
+        await follower.wait(lambda event, id=container_id: event.kind is EventKind.STOPPED and event.container_id == id)  # type: ignore[misc]
+    await client.remove_pod_sandbox(sandbox_id)
+
+
+async def test_events_go_on_after_a_restart_of_the_runtime(client: CriClient, node: RuntimeNode, follower: Follower) -> None:
+    sandbox_id, container_id = await run_container(client, sandbox_config("restart", node.cgroup), container_config("main"))
+    await node.containerd.stop()
+    with contextlib.suppress(errors.Unavailable):
+        await client.version()
+        pytest.fail("the runtime still answers")
+    follower.events.clear()
+    await node.containerd.start()
+    await follower.wait(lambda event: event.kind is EventKind.RESYNC)
+    assert (await client.container_status(container_id)).state == v1.CONTAINER_RUNNING
+    await client.stop_container(container_id, 0)
+    stopped = await follower.wait(lambda event: event.kind is EventKind.STOPPED and event.container_id == container_id)
+    assert stopped.sandbox_id == sandbox_id
+    await client.remove_pod_sandbox(sandbox_id)

@@ -1,0 +1,217 @@
+"""`minikube-py server` as a process of its own, as users run it, and requests to it over real HTTPS."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from tests.support.command import Kubectl
+from tests.support.kubectl import CURRENT, kubectl
+
+
+class Answer(NamedTuple):
+    """What a request got; `body` is parsed where it is JSON."""
+
+    status: int
+    body: Any
+
+
+@dataclass
+class Server:
+    """One server: its directory, how it is started, and how it is reached from here."""
+
+    directory: Path
+    ip: str = "127.0.0.1"
+    port: int = 0
+    flags: tuple[str, ...] = ("--disable-agent", "--bind-address", "127.0.0.1")
+    prefix: tuple[str, ...] = ()  # what the server is started by, such as nsenter
+    environment: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        self.port = self.port or free_port()
+
+    @property
+    def data(self) -> Path:
+        """Its data directory."""
+        return self.directory / "data"
+
+    @property
+    def database(self) -> Path:
+        """Its log."""
+        return self.data / "server" / "db" / "log.db"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's, with the address that this side sees."""
+        return self.directory / "kubeconfig"
+
+    @property
+    def url(self) -> str:
+        """Where it is reached."""
+        return f"https://{self.ip}:{self.port}"
+
+    def kubectl(self, suite: str = CURRENT) -> Kubectl:
+        """A release's kubectl as the administrator."""
+        return Kubectl(kubectl(suite), self.kubeconfig)
+
+    def command(self) -> list[str]:
+        """The command line of the server."""
+        command = [*self.prefix, sys.executable, "-m", "minikube_py", "server", "--https-listen-port", str(self.port)]
+        return [*command, "--data-dir", str(self.data), "--write-kubeconfig", str(self.directory / "kubeconfig.local"), *self.flags]
+
+    def start(self) -> None:
+        """Start it; returns at once."""
+        with (self.directory / "server.log").open("ab") as log:
+            environment = {**os.environ, **self.environment}
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, cwd=Path(__file__).parents[2], env=environment)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 20) -> int:
+        """End it, not its pods; its exit code."""
+        if self.process is None:
+            return 0
+        process, self.process = self.process, None
+        process.send_signal(number)
+        try:
+            return process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+            raise AssertionError(f"the server did not end within {timeout} s: {self.log()[-3000:]}") from None
+
+    def refuses(self, timeout: float = 20) -> str:
+        """Start it, and it must end by itself with status 1; what it has printed."""
+        done = subprocess.run(
+            self.command(),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, **self.environment},
+        )
+        assert done.returncode == 1, f"status {done.returncode}: {done.stderr[-3000:]}"
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.stderr + done.stdout
+
+    def log(self) -> str:
+        """What it has logged."""
+        return (self.directory / "server.log").read_text(errors="replace")
+
+    def ready(self, timeout: float = 30) -> None:
+        """Until /readyz says so."""
+        deadline = time.monotonic() + timeout
+        while not self.is_ready():
+            assert self.process is not None and self.process.poll() is None, self.log()[-3000:]
+            assert time.monotonic() < deadline, self.log()[-3000:]
+            time.sleep(0.05)
+
+    def is_ready(self) -> bool:
+        """Whether it is ready now."""
+        local = self.directory / "kubeconfig.local"
+        if not local.exists():
+            return False
+        config = yaml.safe_load(local.read_text())
+        config["clusters"][0]["cluster"]["server"] = self.url
+        self.kubeconfig.write_text(yaml.safe_dump(config))
+        with contextlib.suppress(OSError):
+            return self.request("GET", "/readyz").status == 200
+        return False
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        content_type: str = "application/json",
+        token: str | None = None,
+        certificate: Path | None = None,
+    ) -> Answer:
+        """One request, as the administrator unless a token or the PEM file of a certificate with its key is given. Raises OSError."""
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Content-Type": content_type} | ({"Authorization": f"Bearer {token}"} if token is not None else {})
+        request = urllib.request.Request(self.url + path, data=data, method=method, headers=headers)
+        if certificate is None and token is None:
+            certificate = self._administrator()
+        try:
+            with urllib.request.urlopen(request, context=self._context(certificate), timeout=30) as answer:
+                return Answer(answer.status, _parsed(answer.read()))
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, _parsed(error.read()))
+
+    def get(self, path: str) -> Any:
+        """A GET that must work."""
+        answer = self.request("GET", path)
+        assert answer.status == 200, answer
+        return answer.body
+
+    def create(self, path: str, body: Mapping[str, Any]) -> Any:
+        """A POST that must work."""
+        answer = self.request("POST", path, body)
+        assert answer.status == 201, answer
+        return answer.body
+
+    def metric(self, name: str) -> float:
+        """The value of a metric without labels."""
+        for line in self.get("/metrics").splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.split()[1])
+        raise AssertionError(f"there is no metric {name}")
+
+    def _administrator(self) -> Path:
+        user = yaml.safe_load(self.kubeconfig.read_text())["users"][0]["user"]
+        pair = self.directory / "admin.pem"
+        pair.write_bytes(base64.b64decode(user["client-certificate-data"]) + base64.b64decode(user["client-key-data"]))
+        return pair
+
+    def _context(self, certificate: Path | None) -> ssl.SSLContext:
+        config = yaml.safe_load(self.kubeconfig.read_text())
+        context = ssl.create_default_context(
+            cadata=base64.b64decode(config["clusters"][0]["cluster"]["certificate-authority-data"]).decode()
+        )
+        if certificate is not None:
+            context.load_cert_chain(certificate)
+        return context
+
+
+@contextlib.contextmanager
+def running(server: Server) -> Iterator[Server]:
+    """A server that runs, and is ended with the block."""
+    server.start()
+    try:
+        server.ready()
+        yield server
+    finally:
+        server.stop()
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode(errors="replace")

@@ -1,0 +1,19 @@
+"""Waiting for what becomes true in its own time, with an end."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+
+
+async def until(condition: Callable[[], object | Awaitable[object]], timeout: float = 10.0, what: str = "") -> None:
+    """Ask until the condition, plain or async, is true. Fails the test after `timeout` seconds."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    while True:
+        answer = condition()
+        if await answer if inspect.isawaitable(answer) else answer:
+            return
+        assert loop.time() < deadline, what or "what was waited for did not come"
+        await asyncio.sleep(0.01)
