@@ -1,0 +1,73 @@
+"""/healthz, /livez and /readyz: named checks, their answers in upstream's form.
+
+A check is a function that gives the problem, or "" where there is none. /livez asks whether the process works at all, /readyz whether it
+may be given work: that adds every supervised component.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from minikube_py.aio import Health
+from minikube_py.apiserver.answers import text
+from minikube_py.apiserver.api import Request, Response
+
+log = logging.getLogger(__name__)
+
+Check = Callable[[], str]
+ENDPOINTS = ("healthz", "livez", "readyz")
+
+
+class HealthChecks:
+    """The checks of one server; `components` is looked at anew at each request."""
+
+    def __init__(self, checks: Mapping[str, Check], components: Callable[[], Mapping[str, Health]]) -> None:
+        self._checks, self._components = {"ping": lambda: "", **checks}, components
+        self.shutting_down = False
+
+    def checks(self, endpoint: str) -> dict[str, Check]:
+        """The checks of an endpoint, in order."""
+        found = dict(self._checks)
+        if endpoint == "readyz":
+            for name, health in self._components().items():
+                found[name] = lambda health=health: health.problem  # type: ignore[misc]
+            found["shutdown"] = lambda: "the server is shutting down" if self.shutting_down else ""
+        return found
+
+    def answer(self, request: Request) -> Response:
+        """The answer for /ENDPOINT or /ENDPOINT/CHECK."""
+        endpoint, _, only = request.path.strip("/").partition("/")
+        checks = self.checks(endpoint)
+        if only:
+            check = checks.get(only)
+            if check is None:
+                return text("404 page not found\n", 404)
+            problem = check()
+            return text("ok") if not problem else text(f"internal server error: {problem}\n", 500)
+        excluded = set(_values(request.raw_query, "exclude"))
+        lines, failed = [], []
+        for name, check in checks.items():
+            if name in excluded:
+                excluded.discard(name)
+                lines.append(f"[+]{name} excluded: ok")
+            elif problem := check():
+                failed.append(name)
+                log.info("health check failed", extra={"endpoint": endpoint, "check": name, "problem": problem})
+                lines.append(f"[-]{name} failed: reason withheld")
+            else:
+                lines.append(f"[+]{name} ok")
+        if excluded:
+            listed = ", ".join(f'"{name}"' for name in sorted(excluded))
+            lines.append(f"warn: some health checks cannot be excluded: no matches for {listed}")
+        if failed:
+            return text("\n".join([*lines, f"{endpoint} check failed", ""]), 500)
+        if "verbose" in request.query:
+            return text("\n".join([*lines, f"{endpoint} check passed", ""]))
+        return text("ok")
+
+
+def _values(raw_query: str, name: str) -> list[str]:
+    from urllib.parse import parse_qs
+
+    return parse_qs(raw_query).get(name, [])

@@ -1,0 +1,121 @@
+"""The form in which stored objects go out: as they are, in another served version, as a Table, as metadata only, as YAML.
+
+What always holds: an object that is asked for in its stored version as JSON goes out as the bytes that the cache holds, unparsed; a list
+is those bytes joined, in pieces of about 128 KiB. Everything else is made from the bytes, and kept while it is likely to be asked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+import orjson
+
+from minikube_py.aio import Clock
+from minikube_py.apiserver import answers, tables
+from minikube_py.apiserver.api import Response
+from minikube_py.apiserver.cache import Entry
+from minikube_py.apiserver.call import Call
+from minikube_py.apiserver.negotiate import JSON, PARTIAL, PLAIN, TABLE, YAML
+from minikube_py.meta.errors import NotAcceptable
+from minikube_py.resources.api import Resource
+from minikube_py.types.meta import ResourceRef
+
+PIECE = 128 * 1024
+_KEPT_CONVERSIONS = 4096
+
+
+class Presenter:
+    """Makes answers of objects and lists."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._converted: dict[tuple[str, int, ResourceRef], bytes] = {}
+
+    def object(self, call: Call, value: bytes, status: int = 200) -> Response:
+        """One object, given as its stored version with a resourceVersion."""
+        headers = answers.warning_header(call.warnings) if call.warnings else {}
+        if call.ref is not call.resource.ref:
+            value = convert(call.resource, call.ref, value)
+        output = call.output
+        if output is PLAIN:
+            return Response(status, value, headers=headers)
+        if output.transform == TABLE:
+            value = self._table(call, (value,))
+        elif output.transform == PARTIAL:
+            value = tables.partial(value)
+        elif output.transform:
+            raise NotAcceptable(f"only the following media types are accepted: {JSON}, {YAML}")
+        return Response(status, *self._encode(call, value), headers=headers)
+
+    def value(self, call: Call, entry: Entry) -> bytes:
+        """An entry in the version of the call; conversions are kept by revision."""
+        ref = call.ref
+        if ref is call.resource.ref:
+            return entry.value
+        key = (entry.key, entry.revision, ref)
+        found = self._converted.get(key)
+        if found is None:
+            if len(self._converted) >= _KEPT_CONVERSIONS:
+                self._converted.clear()
+            found = self._converted[key] = convert(call.resource, ref, entry.value)
+        return found
+
+    def collection(self, call: Call, entries: Sequence[Entry], revision: int, token: str = "", remaining: int = 0) -> Response:
+        """A list of entries as of a revision, with where it goes on."""
+        headers = answers.warning_header(call.warnings) if call.warnings else {}
+        meta = b'{"resourceVersion":"%d"' % revision
+        if token:
+            meta += b',"continue":"%b"' % token.encode()
+            if remaining:
+                meta += b',"remainingItemCount":%d' % remaining
+        meta += b"}"
+        if call.output.transform == TABLE:
+            body = self._table(call, [self.value(call, e) for e in entries], meta)
+            return Response(200, *self._encode(call, body), headers=headers)
+        ref = call.ref
+        values = [e.value for e in entries] if ref is call.resource.ref else [self.value(call, e) for e in entries]
+        if call.output.transform:
+            values = [tables.partial(value) for value in values]
+            head = b'{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":'
+        else:
+            head = b'{"kind":"%bList","apiVersion":"%b","metadata":' % (ref.kind.encode(), ref.api_version.encode())
+        head += meta + b',"items":['
+        size = len(head) + sum(map(len, values)) + max(len(values) - 1, 0) + 2
+        if size <= PIECE or call.output.media == YAML:
+            return Response(200, *self._encode(call, b"%b%b]}" % (head, b",".join(values))), headers=headers)
+        return Response(200, stream=_pieces(head, values), headers={**headers, "Content-Length": str(size)})
+
+    def _table(self, call: Call, values: Sequence[bytes], meta: bytes = b"") -> bytes:
+        return tables.table(call.resource, values, call.request.query.get("includeObject", ""), self._clock.time(), meta)
+
+    def _encode(self, call: Call, value: bytes) -> tuple[bytes, str]:
+        if call.output.media != YAML:
+            return value, JSON
+        return to_yaml(value), YAML
+
+
+def convert(resource: Resource, ref: ResourceRef, value: bytes) -> bytes:
+    """An object's bytes in another served version."""
+    return orjson.dumps(resource.converters[ref].from_hub(orjson.loads(value)))
+
+
+def to_yaml(value: bytes) -> bytes:
+    """JSON bytes as YAML, keys sorted, as upstream prints it."""
+    import yaml
+
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return yaml.dump(orjson.loads(value), Dumper=dumper, sort_keys=True, allow_unicode=True, default_flow_style=False).encode()
+
+
+async def _pieces(head: bytes, values: Sequence[bytes]) -> AsyncIterator[bytes]:
+    """A list's bytes, in pieces of about PIECE."""
+    parts: list[bytes] = []
+    size = 0
+    lead = head
+    for value in values:
+        parts.append(value)
+        size += len(value)
+        if size >= PIECE:
+            yield lead + b",".join(parts)
+            lead, parts, size = b",", [], 0
+    yield (lead if parts else b"") + b",".join(parts) + b"]}"

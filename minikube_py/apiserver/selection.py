@@ -1,0 +1,62 @@
+"""What a list or watch selects: selectors turned into an Interest (watch.py), and the field terms that authorization looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from minikube_py.apiserver.cache import Entry
+from minikube_py.apiserver.watch import Interest
+from minikube_py.meta import selectors
+from minikube_py.meta.errors import BadRequest
+from minikube_py.resources.api import Resource
+
+METADATA_FIELDS = ("metadata.name", "metadata.namespace")
+
+
+class Term(NamedTuple):
+    """One term of a field selector; `operator` is "=" or "!="."""
+
+    field: str
+    operator: str
+    value: str
+
+
+def field_terms(text: str) -> tuple[Term, ...]:
+    """The terms of a field selector. Raises BadRequest."""
+    unequal = selectors.Operator.NOT_EQUALS
+    parsed = selectors.parse_field_selector(text)
+    return tuple(Term(r.key, "!=" if r.operator is unequal else "=", r.values[0]) for r in parsed.requirements)
+
+
+def interest(resource: Resource, namespace: str, name: str, labels: str, fields: str) -> Interest:
+    """What selects the objects of a list or watch. Raises BadRequest for a selector that cannot be read, or an unknown field."""
+    predicates: list[Callable[[Entry], bool]] = []
+    chosen = name or None
+    place = namespace or None
+    node = None
+    for term in field_terms(fields) if fields else ():
+        field, operator, value = term
+        if field not in METADATA_FIELDS and field not in resource.strategy.selectable_fields:
+            raise BadRequest(f'"{field}" is not a known field selector: only {_supported(resource)}')
+        if operator == "=" and field == "metadata.name" and (chosen is None or chosen == value):
+            chosen = value
+        elif operator == "=" and field == "metadata.namespace" and resource.ref.namespaced and (place is None or place == value):
+            place = value
+        elif operator == "=" and field == "spec.nodeName" and value and resource.ref.plural == "pods" and node is None:
+            node = value
+        elif operator == "=":
+            predicates.append(lambda entry, field=field, value=value: entry.field(field) == value)  # type: ignore[misc]
+        else:
+            predicates.append(lambda entry, field=field, value=value: entry.field(field) != value)  # type: ignore[misc]
+    if labels:
+        selected = selectors.parse_label_selector(labels).matches
+        predicates.append(lambda entry: selected(entry.labels))
+    if not predicates:
+        return Interest(place, chosen, None, node)
+    matches = predicates[0] if len(predicates) == 1 else lambda entry: all(predicate(entry) for predicate in predicates)
+    return Interest(place, chosen, matches, node)
+
+
+def _supported(resource: Resource) -> str:
+    return ", ".join(f'"{field}"' for field in (*METADATA_FIELDS, *resource.strategy.selectable_fields))

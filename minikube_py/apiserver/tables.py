@@ -1,0 +1,112 @@
+"""Objects as rows for people: metav1.Table for lists, single objects and watch events (what kubectl get asks for).
+
+Pure functions from stored bytes to answer bytes. What always holds: cells are made for -o wide (the client leaves out what it does not
+show), and times in them are told as they are at the request, so that nothing of a row but its object's own bytes could be kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import orjson
+
+from minikube_py.meta.errors import BadRequest
+from minikube_py.resources.api import Obj, Resource
+
+INCLUDES = ("Metadata", "Object", "None")
+_HEAD = b'{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":'
+_PARTIAL = b'{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":'
+
+
+class _Shell(msgspec.Struct, gc=False):
+    """An object as far as a row needs its bytes."""
+
+    metadata: msgspec.Raw = msgspec.Raw(b"{}")
+    apiVersion: str = ""
+
+
+_shell = msgspec.json.Decoder(_Shell)
+
+
+class _Versioned(msgspec.Struct, gc=False):
+    resourceVersion: str = ""
+
+
+_versioned = msgspec.json.Decoder(_Versioned)
+
+
+def table(resource: Resource, values: Sequence[bytes], include: str, now: float, meta: bytes = b"", *, headers: bool = True) -> bytes:
+    """A Table of objects given as JSON bytes (of the stored version, or of another served one).
+
+    `include` says what each row carries of its object (Metadata, Object, None; "" is Metadata); `now` is in seconds since the epoch; `meta`
+    is the list's metadata as JSON, taken from the object where there is none; without `headers` the columns are not defined again. Raises
+    BadRequest for an unknown `include`.
+    """
+    include = include or "Metadata"
+    if include not in INCLUDES:
+        raise BadRequest(f"includeObject: Invalid value: \"{include}\": must be 'Metadata', 'Object', 'None', or empty")
+    shells = [_shell.decode(v) for v in values]
+    if not meta:
+        version = _versioned.decode(shells[0].metadata).resourceVersion if shells else ""
+        meta = orjson.dumps({"resourceVersion": version}) if version else b"{}"
+    rows = b",".join(_row(resource, value, shell, include, now) for value, shell in zip(values, shells, strict=True))
+    return b"".join((_HEAD, meta, b',"columnDefinitions":', definitions(resource) if headers else b"null", b',"rows":[', rows, b"]}"))
+
+
+def event(resource: Resource, kind: str, value: bytes, include: str, now: float, *, headers: bool) -> bytes:
+    """One watch event (ADDED, MODIFIED, DELETED, BOOKMARK) as a line; only the first of a watch has `headers`. A bookmark has no rows."""
+    if kind == "BOOKMARK":
+        body = table(resource, (), include, now, orjson.dumps({"resourceVersion": _version(value)}), headers=headers)
+    else:
+        body = table(resource, (value,), include, now, headers=headers)
+    return b'{"type":"%b","object":%b}\n' % (kind.encode(), body)
+
+
+def definitions(resource: Resource) -> bytes:
+    """The column definitions as JSON."""
+    return orjson.dumps(
+        [
+            {"name": c.name, "type": c.type, "format": c.format, "description": c.description, "priority": c.priority}
+            for c in resource.columns.definitions
+        ]
+    )
+
+
+def partial(value: bytes) -> bytes:
+    """An object's bytes as PartialObjectMetadata."""
+    return _PARTIAL + bytes(_shell.decode(value).metadata) + b"}"
+
+
+def partial_list(values: Sequence[bytes], meta: bytes) -> bytes:
+    """A PartialObjectMetadataList of objects' bytes, with the list's metadata as JSON."""
+    head = b'{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":'
+    return b"".join((head, meta, b',"items":[', b",".join(map(partial, values)), b"]}"))
+
+
+def _version(value: bytes) -> str:
+    return _versioned.decode(_shell.decode(value).metadata).resourceVersion
+
+
+def _row(resource: Resource, value: bytes, shell: _Shell, include: str, now: float) -> bytes:
+    obj: Obj = orjson.loads(value)
+    if shell.apiVersion != resource.ref.api_version:
+        obj = _hub(resource, shell.apiVersion, obj)
+    columns = resource.columns
+    parts = [b'{"cells":', orjson.dumps(columns.cells(obj, now))]
+    marks = columns.conditions(obj) if columns.conditions else ()
+    if marks:
+        parts += (b',"conditions":', orjson.dumps(marks))
+    if include == "Metadata":
+        parts += (b',"object":', _PARTIAL, bytes(shell.metadata), b"}}")
+    else:
+        parts += (b',"object":', value if include == "Object" else b"null", b"}")
+    return b"".join(parts)
+
+
+def _hub(resource: Resource, api_version: str, obj: Obj) -> Obj:
+    """Cells are made from the stored version, whichever is shown."""
+    for ref, converter in resource.converters.items():
+        if ref.api_version == api_version:
+            return converter.to_hub(obj)
+    return obj
