@@ -8,6 +8,7 @@ run time (a CRD) makes the same value.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -38,10 +39,11 @@ class Column(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """How a kind is printed: `cells(obj, now)` gives one value per definition."""
+    """How a kind is printed: `cells(obj, now)` gives one value per definition; `conditions(obj)` marks a row (a pod that has completed)."""
 
     definitions: tuple[Column, ...]
     cells: Callable[[Obj, float], Sequence[Any]]
+    conditions: Callable[[Obj], Sequence[Obj]] | None = None
 
 
 class Strategy:
@@ -54,7 +56,16 @@ class Strategy:
     allow_create_on_update = False
     """Whether PUT to a name that does not exist creates (upstream: leases, events, RBAC, …)."""
 
+    allow_unconditional_update = True
+    """Whether PUT may leave out metadata.resourceVersion."""
+
     has_status = False
+    initial_status: Mapping[str, Any] = {}
+    """The status of a new object, where the kind has one: what a client sends is ignored."""
+
+    keeps_status = False
+    """Whether a new object keeps the status that it comes with (nodes: the kubelet registers what it has found)."""
+
     has_generation = True
     selectable_fields: Mapping[str, Callable[[Obj], str]] = {}
     """Field selectors beside metadata.name and metadata.namespace, with how to read them."""
@@ -64,8 +75,8 @@ class Strategy:
 
     def prepare_create(self, obj: Obj, context: WriteContext) -> None:
         """Clear what a client may not set at creation."""
-        if self.has_status:
-            obj.pop("status", None)
+        if self.has_status and not self.keeps_status:
+            obj["status"] = deepcopy(self.initial_status) if self.initial_status else {}
         if self.has_generation:
             obj["metadata"]["generation"] = 1
 
@@ -137,7 +148,9 @@ class Resource:
     name_rule: Callable[[str], str | None] | None = None
     """Checks metadata.name: the fault in words, or None; the default is a DNS subdomain."""
     stored: bool = True
-    """Whether objects of the kind are kept. False for what is only asked or done (reviews, bindings): nothing in the log, a handler answers."""
+    """Whether objects of the kind are kept. False for what is only asked or done (reviews, bindings): a handler answers."""
+    deprecation: str = ""
+    """What every request for the kind is warned of ("v1 Endpoints is deprecated in v1.33+; …")."""
     relaxed: Callable[[str], bool] = lambda namespace: False
     """Whether writes in a namespace may lose the last minute in a power cut (events; node leases)."""
 
