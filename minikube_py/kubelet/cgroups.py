@@ -1,0 +1,186 @@
+"""The cgroups of pods and of QoS classes: made, limited and removed here; those of containers are the runtime's.
+
+Works on cgroup v1 (every hierarchy that is mounted) and v2. A cgroup is named by its path below the hierarchy, as CRI's cgroup_parent wants
+it: <root>/kubepods[/burstable|/besteffort]/pod<uid>. Everything blocks and is called in threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from minikube_py.kubelet import resources
+from minikube_py.kubelet.resources import PodLimits
+
+_QOS_DIRECTORY = {resources.GUARANTEED: "", resources.BURSTABLE: "/burstable", resources.BEST_EFFORT: "/besteffort"}
+_V1_CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "hugetlb", "blkio", "devices", "freezer", "net_cls", "perf_event", "systemd")
+_V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "hugetlb", "io")
+
+
+def pod_cgroup(root: str, qos: str, uid: str) -> str:
+    """The name of a pod's cgroup."""
+    return f"{kubepods(root)}{_QOS_DIRECTORY[qos]}/pod{uid}"
+
+
+def kubepods(root: str) -> str:
+    """The name of the cgroup of all pods."""
+    return f"{root.rstrip('/')}/kubepods"
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchies:
+    """Where cgroups are mounted: v1 directories by controller, or the one v2 directory."""
+
+    unified: Path | None
+    controllers: Mapping[str, Path]
+
+    @property
+    def directories(self) -> Sequence[Path]:
+        """Every directory in which a cgroup has to be made."""
+        return (self.unified,) if self.unified is not None else tuple(dict.fromkeys(self.controllers.values()))
+
+
+def find(mountinfo: str = "/proc/self/mountinfo") -> Hierarchies:
+    """Look where cgroups are mounted. Controllers on v1 win over a v2 hierarchy that has none."""
+    unified: Path | None = None
+    controllers: dict[str, Path] = {}
+    with open(mountinfo, encoding="utf-8") as table:
+        for line in table:
+            fields = line.split()
+            separator = fields.index("-")
+            kind, point, options = fields[separator + 1], Path(fields[4]), fields[separator + 3].split(",")
+            if kind == "cgroup2":
+                unified = point
+            elif kind == "cgroup":
+                for name in options:
+                    if name in _V1_CONTROLLERS:
+                        controllers.setdefault(name, point)
+                    elif name == "name=systemd":
+                        controllers.setdefault("systemd", point)
+    if "memory" in controllers or "cpu" in controllers or unified is None:
+        return Hierarchies(None, controllers)
+    return Hierarchies(unified, {})
+
+
+class Cgroups:
+    """Makes, limits and removes cgroups. Raises OSError."""
+
+    def __init__(self, hierarchies: Hierarchies, root: str = "") -> None:
+        self._hierarchies, self._root = hierarchies, root
+
+    @property
+    def v2(self) -> bool:
+        """Whether the unified hierarchy is in use."""
+        return self._hierarchies.unified is not None
+
+    def setup(self) -> None:
+        """Make the cgroups of the QoS classes."""
+        for qos in (resources.GUARANTEED, resources.BURSTABLE, resources.BEST_EFFORT):
+            self._make(kubepods(self._root) + _QOS_DIRECTORY[qos])
+        self._set_shares(kubepods(self._root) + "/besteffort", resources.MIN_SHARES)
+
+    def set_burstable(self, milli_cpu: int) -> None:
+        """Weigh the Burstable pods by what they ask for together."""
+        self._set_shares(kubepods(self._root) + "/burstable", resources.cpu_shares(milli_cpu))
+
+    def ensure_pod(self, qos: str, uid: str, limits: PodLimits) -> str:
+        """Make a pod's cgroup and set its limits; its name."""
+        name = pod_cgroup(self._root, qos, uid)
+        self._make(name)
+        self._set_shares(name, limits.shares)
+        if self.v2:
+            if limits.quota is not None:
+                self._write("cpu", name, "cpu.max", f"{limits.quota} {resources.CPU_PERIOD}")
+            if limits.memory is not None:
+                self._write("memory", name, "memory.max", str(limits.memory))
+        else:
+            if limits.quota is not None:
+                self._write("cpu", name, "cpu.cfs_period_us", str(resources.CPU_PERIOD))
+                self._write("cpu", name, "cpu.cfs_quota_us", str(limits.quota))
+            if limits.memory is not None:
+                self._write("memory", name, "memory.limit_in_bytes", str(limits.memory))
+        return name
+
+    def remove_pod(self, uid: str, timeout: float = 5.0) -> None:
+        """Remove a pod's cgroup in whichever class it is, ending what is left in it. Raises OSError when it stays busy."""
+        deadline = time.monotonic() + timeout
+        for directory in self._hierarchies.directories:
+            for part in _QOS_DIRECTORY.values():
+                path = directory / (kubepods(self._root) + part).lstrip("/") / f"pod{uid}"
+                while path.exists():
+                    try:
+                        _remove_tree(path)
+                    except OSError:
+                        if time.monotonic() > deadline:
+                            raise
+                        _kill_all(path)
+                        time.sleep(0.01)
+
+    def pods(self) -> set[str]:
+        """The UIDs of the pods that have a cgroup."""
+        found: set[str] = set()
+        for directory in self._hierarchies.directories:
+            for part in _QOS_DIRECTORY.values():
+                parent = directory / (kubepods(self._root) + part).lstrip("/")
+                with contextlib.suppress(FileNotFoundError):
+                    found.update(entry.name[3:] for entry in os.scandir(parent) if entry.name.startswith("pod") and entry.is_dir())
+        return found
+
+    def _make(self, name: str) -> None:
+        for directory in self._hierarchies.directories:
+            current = directory
+            for part in name.strip("/").split("/"):
+                if self.v2:
+                    self._delegate(current)
+                parent, current = current, current / part
+                with contextlib.suppress(FileExistsError):
+                    current.mkdir()
+                    if directory == self._hierarchies.controllers.get("cpuset"):
+                        _inherit_cpuset(parent, current)
+        if self.v2 and self._hierarchies.unified is not None:
+            self._delegate(self._hierarchies.unified / name.strip("/"))
+
+    def _delegate(self, path: Path) -> None:
+        """Let the children of a v2 cgroup be limited in what this one can limit."""
+        available = (path / "cgroup.controllers").read_text().split()
+        control = path / "cgroup.subtree_control"
+        enabled = control.read_text().split()
+        for controller in _V2_CONTROLLERS:
+            if controller in available and controller not in enabled:
+                with contextlib.suppress(OSError):
+                    control.write_text(f"+{controller}")
+
+    def _set_shares(self, name: str, shares: int) -> None:
+        if self.v2:
+            self._write("cpu", name, "cpu.weight", str(resources.cpu_weight(shares)))
+        else:
+            self._write("cpu", name, "cpu.shares", str(shares))
+
+    def _write(self, controller: str, name: str, file: str, value: str) -> None:
+        directory = self._hierarchies.unified or self._hierarchies.controllers.get(controller)
+        if directory is not None:
+            (directory / name.strip("/") / file).write_text(value)
+
+
+def _inherit_cpuset(parent: Path, child: Path) -> None:
+    """A v1 cpuset cgroup takes no process before it has CPUs and memory nodes."""
+    for file in ("cpuset.cpus", "cpuset.mems"):
+        if not (child / file).read_text().strip():
+            (child / file).write_text((parent / file).read_text())
+
+
+def _remove_tree(path: Path) -> None:
+    for parent, _, _ in os.walk(path, topdown=False):
+        os.rmdir(parent)
+
+
+def _kill_all(path: Path) -> None:
+    for parent, _, _ in os.walk(path):
+        with contextlib.suppress(FileNotFoundError):
+            for pid in (Path(parent) / "cgroup.procs").read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), 9)

@@ -1,0 +1,171 @@
+"""A container's environment: services, envFrom, env with references, and $(NAME) expansion. Pure.
+
+Order of precedence, as upstream's: what `env` says, later entries over earlier ones, then envFrom (later sources over earlier ones), then
+the variables of the services.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from minikube_py.kubelet.fields import Addresses, FieldError, field_value, resource_value
+from minikube_py.types.core import ConfigMap, Secret
+from minikube_py.types.network import Service
+from minikube_py.types.pod import Container, EnvVarSource, Pod
+
+
+class EnvError(Exception):
+    """A reference that cannot be resolved: the container waits with CreateContainerConfigError and this message."""
+
+
+class Sources(NamedTuple):
+    """Where values come from. The lookups give None for an object that does not exist."""
+
+    config_map: Callable[[str], ConfigMap | None]
+    secret: Callable[[str], Secret | None]
+    services: Mapping[str, str]
+    addresses: Addresses
+    allocatable: Mapping[str, str]
+
+
+def expand(text: str, lookup: Callable[[str], str | None]) -> str:
+    """Replace $(NAME) by its value; $$ is a dollar; what has no value stays as it is."""
+    if "$" not in text:
+        return text
+    out: list[str] = []
+    at = 0
+    while True:
+        dollar = text.find("$", at)
+        if dollar < 0 or dollar + 1 >= len(text):
+            out.append(text[at:])
+            return "".join(out)
+        out.append(text[at:dollar])
+        following = text[dollar + 1]
+        end = text.find(")", dollar + 2) if following == "(" else -1
+        if following == "$":
+            out.append("$")
+            at = dollar + 2
+        elif following == "(" and end >= 0:
+            name = text[dollar + 2 : end]
+            value = lookup(name)
+            out.append(text[dollar : end + 1] if value is None else value)
+            at = end + 1
+        elif following == "(":
+            out.append("$(")
+            at = dollar + 2
+        else:
+            out.append("$" + following)
+            at = dollar + 2
+
+
+def build(pod: Pod, container: Container, sources: Sources) -> dict[str, str]:
+    """The whole environment. Raises EnvError."""
+    services = dict(sources.services)
+    values: dict[str, str] = {}
+    for source in container.envFrom:
+        if source.configMapRef is not None:
+            ref = source.configMapRef
+            config_map = sources.config_map(ref.name)
+            if config_map is None:
+                if not ref.optional:
+                    raise EnvError(f'configmap "{ref.name}" not found')
+                continue
+            values.update((source.prefix + key, value) for key, value in config_map.data.items())
+        elif source.secretRef is not None:
+            ref = source.secretRef
+            secret = sources.secret(ref.name)
+            if secret is None:
+                if not ref.optional:
+                    raise EnvError(f'secret "{ref.name}" not found')
+                continue
+            values.update((source.prefix + key, _decode(value)) for key, value in secret.data.items())
+
+    def lookup(name: str) -> str | None:
+        return values.get(name, services.get(name))
+
+    for variable in container.env:
+        if variable.valueFrom is not None and not variable.value:
+            value = _reference(pod, container, variable.valueFrom, sources)
+            if value is None:
+                continue
+        else:
+            value = expand(variable.value, lookup)
+        values[variable.name] = value
+    return {**{k: v for k, v in services.items() if k not in values}, **values}
+
+
+def _reference(pod: Pod, container: Container, source: EnvVarSource, sources: Sources) -> str | None:
+    try:
+        if source.fieldRef is not None:
+            return field_value(pod, source.fieldRef.fieldPath, sources.addresses)
+        if source.resourceFieldRef is not None:
+            return resource_value(pod, container, source.resourceFieldRef, sources.allocatable)
+    except FieldError as error:
+        raise EnvError(str(error)) from error
+    if source.configMapKeyRef is not None:
+        ref = source.configMapKeyRef
+        config_map = sources.config_map(ref.name)
+        if config_map is None:
+            if ref.optional:
+                return None
+            raise EnvError(f'configmap "{ref.name}" not found')
+        if ref.key not in config_map.data:
+            if ref.optional:
+                return None
+            raise EnvError(f"couldn't find key {ref.key} in ConfigMap {pod.metadata.namespace}/{ref.name}")
+        return config_map.data[ref.key]
+    if source.secretKeyRef is not None:
+        ref = source.secretKeyRef
+        secret = sources.secret(ref.name)
+        if secret is None:
+            if ref.optional:
+                return None
+            raise EnvError(f'secret "{ref.name}" not found')
+        if ref.key not in secret.data:
+            if ref.optional:
+                return None
+            raise EnvError(f"couldn't find key {ref.key} in Secret {pod.metadata.namespace}/{ref.name}")
+        return _decode(secret.data[ref.key])
+    return None
+
+
+def _decode(value: str) -> str:
+    return base64.b64decode(value).decode("utf-8", "surrogateescape")
+
+
+def service_variables(services: Iterable[Service], namespace: str, links: bool) -> dict[str, str]:
+    """The variables that tell of services: the API's own always, those of the pod's namespace where the pod wants service links."""
+    wanted: dict[str, Service] = {}
+    for service in services:
+        meta = service.metadata
+        if service.spec.clusterIP in ("", "None"):
+            continue
+        is_api = meta.namespace == "default" and meta.name == "kubernetes"
+        if (meta.namespace == namespace and links) or (is_api and meta.name not in wanted):
+            wanted[meta.name] = service
+    out: dict[str, str] = {}
+    for service in wanted.values():
+        out.update(_of_service(service))
+    return out
+
+
+def _of_service(service: Service) -> dict[str, str]:
+    name = service.metadata.name.upper().replace("-", "_")
+    address = service.spec.clusterIP
+    host = f"[{address}]" if ":" in address else address
+    out = {f"{name}_SERVICE_HOST": address}
+    for index, port in enumerate(service.spec.ports):
+        protocol = (port.protocol or "TCP").upper()
+        if index == 0:
+            out[f"{name}_SERVICE_PORT"] = str(port.port)
+            out[f"{name}_PORT"] = f"{protocol.lower()}://{host}:{port.port}"
+        if port.name:
+            out[f"{name}_SERVICE_PORT_{port.name.upper().replace('-', '_')}"] = str(port.port)
+        prefix = f"{name}_PORT_{port.port}_{protocol}"
+        out[prefix] = f"{protocol.lower()}://{host}:{port.port}"
+        out[f"{prefix}_PROTO"] = protocol.lower()
+        out[f"{prefix}_PORT"] = str(port.port)
+        out[f"{prefix}_ADDR"] = address
+    return out

@@ -1,0 +1,129 @@
+"""The node agent put together: informers, workers, node status, lease, endpoint. Nothing here decides anything.
+
+`components()` are the coroutines that a supervisor runs; each can fail and be started again without the others. Ending them leaves every
+container as it is: the next agent adopts what runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
+
+from minikube_py.aio import Clock, Component, Health, SystemClock
+from minikube_py.client import Client
+from minikube_py.control import EventRecorder, Informer
+from minikube_py.cri.client import CriClient
+from minikube_py.kubelet import cgroups, machine
+from minikube_py.kubelet.containers import Node as NodeFacts
+from minikube_py.kubelet.handlers import Handlers
+from minikube_py.kubelet.images import Images
+from minikube_py.kubelet.logrotation import LogRotation
+from minikube_py.kubelet.nodeagent import NodeAgent
+from minikube_py.kubelet.objects import ReferencedObjects
+from minikube_py.kubelet.options import KubeletOptions
+from minikube_py.kubelet.pods import Pods
+from minikube_py.kubelet.probes import Probes
+from minikube_py.kubelet.runtime import Observer
+from minikube_py.kubelet.tokens import Tokens
+from minikube_py.kubelet.tools import Tools
+from minikube_py.types.core import ConfigMap, Secret
+from minikube_py.types.network import Service
+from minikube_py.types.pod import Pod
+
+
+class Kubelet:
+    """One node's agent. `client` speaks as system:node:<name>; `cri` reaches the runtime; both stay the caller's to close.
+
+    Without `server_tls` the HTTPS endpoint is not served (logs and exec are then out of reach); with it, its clients are those whose
+    certificates the context's authorities have issued, and bearers of tokens. `dial` connects to the runtime's streaming server, where that
+    is in another network namespace than this process.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        cri: CriClient,
+        options: KubeletOptions,
+        *,
+        server_tls: ssl.SSLContext | None = None,
+        clock: Clock | None = None,
+        dial: Callable[[str, int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]] | None = None,
+    ) -> None:
+        clock = clock or SystemClock()
+        self.options = options
+        self._server_tls, self._dial = server_tls, dial
+        self._pod_informer = Informer(client, Pod, field_selector=f"spec.nodeName={options.node_name}")
+        self._services = Informer(client, Service)
+        self.pods = Pods(self._pod_informer, self._services)
+        self._events = EventRecorder(client, "kubelet", options.node_name, clock)
+        self._handlers = Handlers(cri, f"kube-probe/{'.'.join(options.version.lstrip('v').split('.')[:2])}")
+        probes = Probes(self._handlers, self._events, self.pods.wake)
+        facts = machine.facts(options.root_dir)
+        hierarchies = cgroups.find()
+        self.tools = Tools(
+            options=options,
+            client=client,
+            cri=cri,
+            clock=clock,
+            events=self._events,
+            observer=Observer(cri),
+            images=Images(cri, clock),
+            handlers=self._handlers,
+            probes=probes,
+            cgroups=cgroups.Cgroups(hierarchies, options.cgroup_root),
+            tokens=Tokens(client, clock),
+            config_maps=ReferencedObjects(client, ConfigMap, self.pods.retry),
+            secrets=ReferencedObjects(client, Secret, self.pods.retry),
+            services=self._services,
+            node=NodeFacts(
+                memory_capacity=facts.memory,
+                seccomp_root=str(options.root_dir / "seccomp"),
+                cgroup_v2=hierarchies.unified is not None,
+                restrict_oom_score_adj=options.restrict_oom_score_adj,
+            ),
+            pod_by_uid=self.pods.by_uid,
+            allocatable=machine.allocatable(facts, options),
+        )
+        self.pods.bind(self.tools)
+        self.node = NodeAgent(client, cri, options, self._events, facts, clock)
+
+    def components(self) -> Sequence[tuple[str, Component]]:
+        """What a supervisor runs, in this order."""
+        made: list[tuple[str, Component]] = [
+            ("kubelet events", _always(self._events.run)),
+            ("kubelet pod informer", _always(self._pod_informer.run)),
+            ("kubelet service informer", _always(self._services.run)),
+            ("kubelet node informer", _always(self.node.informer.run)),
+            ("kubelet node", self.node.run),
+            ("kubelet lease", self.node.run_lease),
+            ("kubelet pods", self.pods.run),
+            ("kubelet log rotation", LogRotation(self.tools, self.pods).run),
+        ]
+        if self._server_tls is not None:
+            made.append(("kubelet endpoint", self._serve))
+        return made
+
+    async def _serve(self, health: Health) -> None:
+        from minikube_py.kubelet import tunnel
+        from minikube_py.kubelet.server import KubeletServer
+
+        assert self._server_tls is not None
+        await KubeletServer(self.tools, self.pods, self._server_tls, self._dial or tunnel.dial).run(health)
+
+    async def close(self) -> None:
+        """Let go of what the components shared, after they have ended."""
+        await self.tools.probes.close()
+        await self.tools.images.close()
+        await self.tools.config_maps.close()
+        await self.tools.secrets.close()
+        await self._handlers.close()
+
+
+def _always(run: Callable[[], Coroutine[Any, Any, None]]) -> Component:
+    async def component(health: Health) -> None:
+        health.well()
+        await run()
+
+    return component

@@ -1,0 +1,140 @@
+"""What the machine is: CPUs, memory, disk, kernel, operating system. Read from /proc, /sys and /etc: blocks for microseconds."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import NamedTuple
+
+from minikube_py.kubelet.options import KubeletOptions
+from minikube_py.meta import quantity
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "s390x": "s390x", "riscv64": "riscv64"}
+
+
+class Facts(NamedTuple):
+    """The machine's size (memory and disk in bytes) and identity."""
+
+    cpus: int
+    memory: int
+    swap: int
+    disk: int
+    hugepages: tuple[tuple[str, int], ...]
+    machine_id: str
+    system_uuid: str
+    boot_id: str
+    kernel: str
+    os_image: str
+    architecture: str
+
+
+class Pressure(NamedTuple):
+    """What is left: bytes and process ids."""
+
+    memory_available: int
+    disk_available: int
+    disk_size: int
+    inodes_free: int
+    inodes: int
+    pids: int
+    pid_max: int
+
+
+def facts(root: Path) -> Facts:
+    """Look at the machine; `root` is where the node's storage lies."""
+    memory = meminfo()
+    disk = os.statvfs(_existing(root))
+    return Facts(
+        cpus=len(os.sched_getaffinity(0)),
+        memory=memory.get("MemTotal", 0),
+        swap=memory.get("SwapTotal", 0),
+        disk=disk.f_blocks * disk.f_frsize,
+        hugepages=_hugepages(),
+        machine_id=_read("/etc/machine-id") or _read("/var/lib/dbus/machine-id"),
+        system_uuid=_read("/sys/class/dmi/id/product_uuid").lower() or _read("/etc/machine-id"),
+        boot_id=_read("/proc/sys/kernel/random/boot_id"),
+        kernel=os.uname().release,
+        os_image=_os_image(),
+        architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
+    )
+
+
+def pressure(root: Path) -> Pressure:
+    """Look at what is left."""
+    disk = os.statvfs(_existing(root))
+    load = _read("/proc/loadavg").split()
+    return Pressure(
+        memory_available=meminfo().get("MemAvailable", 0),
+        disk_available=disk.f_bavail * disk.f_frsize,
+        disk_size=disk.f_blocks * disk.f_frsize,
+        inodes_free=disk.f_favail,
+        inodes=disk.f_files,
+        pids=int(load[3].partition("/")[2]) if len(load) > 3 else 0,
+        pid_max=int(_read("/proc/sys/kernel/pid_max") or 32768),
+    )
+
+
+def meminfo() -> dict[str, int]:
+    """/proc/meminfo in bytes."""
+    out = {}
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        fields = rest.split()
+        out[name] = int(fields[0]) * (1024 if len(fields) > 1 else 1)
+    return out
+
+
+def capacity(machine: Facts, options: KubeletOptions) -> dict[str, str]:
+    """The node's capacity."""
+    return {
+        "cpu": str(machine.cpus),
+        "memory": f"{machine.memory // 1024}Ki",
+        "ephemeral-storage": f"{machine.disk // 1024}Ki",
+        "pods": str(options.max_pods),
+        **{f"hugepages-{size}": str(quantity.of_value(amount, quantity.Format.BINARY_SI)) for size, amount in machine.hugepages},
+    }
+
+
+def allocatable(machine: Facts, options: KubeletOptions) -> dict[str, str]:
+    """What of it pods can have: less what is reserved, what eviction keeps free, and a tenth of the disk."""
+    out = capacity(machine, options)
+    reserved = {name: quantity.parse(value) for name, value in options.kube_reserved.items()}
+    cpu = machine.cpus * 1000 - (reserved["cpu"].milli() if "cpu" in reserved else 0)
+    out["cpu"] = str(quantity.of_milli(max(cpu, 0)))
+    memory = machine.memory - options.eviction_memory_bytes - (reserved["memory"].value() if "memory" in reserved else 0)
+    out["memory"] = f"{max(memory, 0) // 1024}Ki"
+    out["ephemeral-storage"] = str(machine.disk * 9 // 10)
+    return out
+
+
+def _hugepages() -> tuple[tuple[str, int], ...]:
+    found = []
+    directory = Path("/sys/kernel/mm/hugepages")
+    if directory.is_dir():
+        for entry in sorted(directory.iterdir()):
+            kilobytes = int(entry.name.removeprefix("hugepages-").removesuffix("kB"))
+            number = int(_read(str(entry / "nr_hugepages")) or 0)
+            found.append((str(quantity.of_value(kilobytes * 1024, quantity.Format.BINARY_SI)), number * kilobytes * 1024))
+    return tuple(found)
+
+
+def _os_image() -> str:
+    for line in _read("/etc/os-release").splitlines():
+        name, _, value = line.partition("=")
+        if name == "PRETTY_NAME":
+            return value.strip().strip('"')
+    return "Linux"
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,141 @@
+"""The Node object and its status, as values. Pure: what was looked up comes in, JSON values come out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from minikube_py.kubelet import machine
+from minikube_py.kubelet.machine import Facts, Pressure
+from minikube_py.kubelet.options import KubeletOptions
+from minikube_py.types.core import Node
+from minikube_py.types.meta import timestamp
+
+_IMAGES_SHOWN = 50
+
+
+class Runtime(NamedTuple):
+    """How the container runtime is: `problem` is empty when it and its network are ready."""
+
+    version: str = ""
+    problem: str = "container runtime is down"
+    images: Sequence[tuple[Sequence[str], int]] = ()
+    features: Mapping[str, bool] = {}
+    handlers: Sequence[Mapping[str, Any]] = ()
+
+
+def labels(options: KubeletOptions, facts: Facts) -> dict[str, str]:
+    """The labels of the node: those that a kubelet always gives, and the configured ones."""
+    return {
+        "beta.kubernetes.io/arch": facts.architecture,
+        "beta.kubernetes.io/os": "linux",
+        "kubernetes.io/arch": facts.architecture,
+        "kubernetes.io/hostname": options.node_name,
+        "kubernetes.io/os": "linux",
+        **options.node_labels,
+    }
+
+
+def node(options: KubeletOptions, facts: Facts) -> dict[str, Any]:
+    """The object to register, without its status."""
+    taints = [{"key": t.key, "effect": t.effect, **({"value": t.value} if t.value else {})} for t in options.register_with_taints]
+    spec: dict[str, Any] = {"taints": taints} if taints else {}
+    if options.provider_id:
+        spec["providerID"] = options.provider_id
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": options.node_name,
+            "labels": labels(options, facts),
+            "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true", **options.node_annotations},
+        },
+        "spec": spec,
+    }
+
+
+def status(options: KubeletOptions, facts: Facts, runtime: Runtime, pressure: Pressure, before: Node | None, now: float) -> dict[str, Any]:
+    """The whole status."""
+    return {
+        "addresses": [
+            *({"type": "InternalIP", "address": ip} for ip in options.node_ips),
+            {"type": "Hostname", "address": options.node_name},
+        ],
+        "capacity": machine.capacity(facts, options),
+        "allocatable": machine.allocatable(facts, options),
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": options.port}},
+        "nodeInfo": {
+            "machineID": facts.machine_id,
+            "systemUUID": facts.system_uuid,
+            "bootID": facts.boot_id,
+            "kernelVersion": facts.kernel,
+            "osImage": facts.os_image,
+            "containerRuntimeVersion": runtime.version,
+            "kubeletVersion": options.version,
+            "kubeProxyVersion": "",
+            "operatingSystem": "linux",
+            "architecture": facts.architecture,
+            "swap": {"capacity": facts.swap},
+        },
+        "images": [
+            {"names": list(names), "sizeBytes": size} for names, size in sorted(runtime.images, key=lambda image: -image[1])[:_IMAGES_SHOWN]
+        ],
+        "conditions": conditions(options, runtime, pressure, before, now),
+        **({"runtimeHandlers": [dict(h) for h in runtime.handlers]} if runtime.handlers else {}),
+        **({"features": dict(runtime.features)} if runtime.features else {}),
+    }
+
+
+def conditions(options: KubeletOptions, runtime: Runtime, pressure: Pressure, before: Node | None, now: float) -> list[dict[str, Any]]:
+    """The node's conditions; each keeps its lastTransitionTime while its status stays."""
+    short_memory = pressure.memory_available < options.eviction_memory_bytes
+    short_disk = pressure.disk_available * 10 < pressure.disk_size or (pressure.inodes and pressure.inodes_free * 20 < pressure.inodes)
+    short_pids = pressure.pids * 20 > pressure.pid_max * 19
+    made = [
+        (
+            "MemoryPressure",
+            short_memory,
+            "KubeletHasInsufficientMemory",
+            "KubeletHasSufficientMemory",
+            "insufficient memory",
+            "sufficient memory",
+        ),
+        ("DiskPressure", short_disk, "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "disk pressure", "no disk pressure"),
+        ("PIDPressure", short_pids, "KubeletHasInsufficientPID", "KubeletHasSufficientPID", "insufficient PID", "sufficient PID"),
+    ]
+    out = [
+        {
+            "type": type_,
+            "status": "True" if bad else "False",
+            "reason": yes if bad else no,
+            "message": f"kubelet has {worse if bad else better} available",
+        }
+        for type_, bad, yes, no, worse, better in made
+    ]
+    out[1]["message"] = "kubelet has disk pressure" if short_disk else "kubelet has no disk pressure"
+    ready = not runtime.problem
+    out.append(
+        {
+            "type": "Ready",
+            "status": "True" if ready else "False",
+            "reason": "KubeletReady" if ready else "KubeletNotReady",
+            "message": "kubelet is posting ready status" if ready else runtime.problem,
+        }
+    )
+    known = {c.type: c for c in before.status.conditions} if before is not None else {}
+    for condition in out:
+        old = known.get(condition["type"])
+        since = old.lastTransitionTime if old is not None and old.status == condition["status"] else None
+        condition["lastHeartbeatTime"] = timestamp(now)
+        condition["lastTransitionTime"] = since or timestamp(now)
+    return out
+
+
+def changed(old: dict[str, Any] | None, new: dict[str, Any]) -> bool:
+    """Whether anything but heartbeats is different."""
+    return old is None or _without_heartbeats(old) != _without_heartbeats(new)
+
+
+def _without_heartbeats(status: dict[str, Any]) -> dict[str, Any]:
+    kept = [{k: v for k, v in c.items() if k != "lastHeartbeatTime"} for c in status["conditions"]]
+    return {**status, "conditions": kept}

@@ -1,0 +1,56 @@
+"""What the node agent is told at its start, and where it keeps things."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from minikube_py.meta.version import KUBERNETES_VERSION
+from minikube_py.types.core import Taint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubeletOptions:
+    """Settings of one node. Names follow KubeletConfiguration where it has the thing."""
+
+    node_name: str
+    node_ips: tuple[str, ...]
+    """The node's addresses; the first is its primary one, of either family."""
+    root_dir: Path = Path("/var/lib/kubelet")
+    """Pod directories (volumes, hosts files, termination messages). Must be visible to the runtime under the same path."""
+    log_dir: Path = Path("/var/log/pods")
+    cluster_domain: str = "cluster.local"
+    cluster_dns: tuple[str, ...] = ()
+    resolv_conf: Path = Path("/etc/resolv.conf")
+    cgroup_root: str = ""
+    """The cgroup under which `kubepods` is made; "" is the root of the hierarchy, "/nodeX" keeps the nodes of one machine apart."""
+    cgroups_per_qos: bool = True
+    cgroup_driver: str = "cgroupfs"
+    max_pods: int = 110
+    port: int = 10250
+    address: str = "0.0.0.0"
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+    node_annotations: Mapping[str, str] = field(default_factory=dict)
+    register_with_taints: tuple[Taint, ...] = ()
+    provider_id: str = ""
+    version: str = KUBERNETES_VERSION
+    container_log_max_size: int = 10 * 1024 * 1024
+    container_log_max_files: int = 5
+    restrict_oom_score_adj: bool = False
+    """Never ask for an oom_score_adj below 0: for machines where this process lacks CAP_SYS_RESOURCE."""
+    node_status_check_seconds: float = 10.0
+    node_status_report_seconds: float = 300.0
+    node_lease_duration_seconds: int = 40
+    relist_seconds: float = 300.0
+    kube_reserved: Mapping[str, str] = field(default_factory=dict)
+    eviction_memory_bytes: int = 100 * 1024 * 1024
+    """memory.available below which the node is under memory pressure; taken off what is allocatable."""
+
+    def pod_dir(self, uid: str) -> Path:
+        """Everything that the agent keeps on disk for one pod."""
+        return self.root_dir / "pods" / uid
+
+    def pod_log_dir(self, namespace: str, name: str, uid: str) -> Path:
+        """Where a pod's containers log, one directory a container below it."""
+        return self.log_dir / f"{namespace}_{name}_{uid}"

@@ -1,0 +1,158 @@
+"""The workers of all pods of this node: one a UID, started for every pod that the API or the runtime has, woken by either, ended when
+nothing is left.
+
+What always holds: no worker starts before the API's pods were read once, so that a restart of this process never mistakes a running pod for
+one that was deleted; what the runtime runs without a pod in the API is ended gracefully.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from minikube_py.aio import Health, Tasks
+from minikube_py.control import Informer
+from minikube_py.cri import errors
+from minikube_py.cri.events import EventKind
+from minikube_py.kubelet import resources
+from minikube_py.kubelet.tools import Tools
+from minikube_py.kubelet.worker import PodWorker
+from minikube_py.types.network import Service
+from minikube_py.types.pod import Pod
+
+log = logging.getLogger(__name__)
+
+
+class Pods:
+    """The node's pods and their workers."""
+
+    def __init__(self, informer: Informer[Pod], services: Informer[Service]) -> None:
+        self._informer, self._services = informer, services
+        self._tools: Tools | None = None
+        self._by_uid: dict[str, Pod] = {}
+        self._workers: dict[str, PodWorker] = {}
+        self._tasks = Tasks()
+        self._live = False
+        self._burstable = -1
+        self._listening = False
+
+    def bind(self, tools: Tools) -> None:
+        """Give the workers what they work with."""
+        self._tools = tools
+
+    @property
+    def workers(self) -> Mapping[str, PodWorker]:
+        """The workers by UID."""
+        return self._workers
+
+    def by_uid(self, uid: str) -> Pod | None:
+        """The pod as the API has it."""
+        return self._by_uid.get(uid)
+
+    def find(self, namespace: str, name: str) -> PodWorker | None:
+        """The worker of the pod that has that name now."""
+        pod = self._informer.get(f"{namespace}/{name}")
+        return self._workers.get(pod.metadata.uid) if pod is not None else None
+
+    def all(self) -> tuple[Pod, ...]:
+        """The node's pods as the API has them."""
+        return tuple(self._by_uid.values())
+
+    def wake(self, uid: str) -> None:
+        """Have a pod looked at."""
+        if (worker := self._workers.get(uid)) is not None:
+            worker.wake()
+
+    def retry(self, uid: str) -> None:
+        """Have a pod looked at whose references have changed: what failed on them is tried again at once."""
+        if (worker := self._workers.get(uid)) is not None:
+            worker.retry_now()
+
+    async def run(self, health: Health) -> None:
+        """Follow the runtime's events and relist now and then, until cancelled."""
+        assert self._tools is not None
+        tools = self._tools
+        await asyncio.to_thread(tools.cgroups.setup)
+        await self._informer.synced.wait()
+        await self._services.synced.wait()
+        self._live = True
+        if not self._listening:
+            self._listening = True
+            self._informer.listen(self._changed)
+        else:
+            for uid in tuple(self._by_uid):
+                self._ensure(uid)
+        relist = asyncio.create_task(self._relist_now_and_then(tools), name="kubelet relist")
+        try:
+            async for event in tools.cri.events():
+                if event.kind is EventKind.RESYNC:
+                    await self._relist(tools)
+                    health.well()
+                elif event.pod_uid:
+                    self.wake(event.pod_uid)
+        finally:
+            self._live = False
+            relist.cancel()
+            await self._tasks.close()
+            self._workers.clear()
+
+    async def _relist_now_and_then(self, tools: Tools) -> None:
+        while True:
+            await asyncio.sleep(tools.options.relist_seconds)
+            try:
+                await self._relist(tools)
+            except errors.CriError as error:
+                log.warning("relist failed", extra={"error": str(error)})
+
+    async def _relist(self, tools: Tools) -> None:
+        """Look at everything: what the runtime has and nobody wants gets a worker too, which ends it."""
+        states = await tools.observer.pods()
+        left_behind = await asyncio.to_thread(_uids_on_disk, tools)
+        for uid in {*states, *self._by_uid, *left_behind}:
+            self._ensure(uid)
+
+    def _changed(self, old: Pod | None, new: Pod | None) -> None:
+        if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
+            if self._by_uid.get(old.metadata.uid) is old:
+                del self._by_uid[old.metadata.uid]
+            self.wake(old.metadata.uid)
+        if new is not None:
+            self._by_uid[new.metadata.uid] = new
+            self._ensure(new.metadata.uid, spec_changed=old is not None and old.metadata.generation != new.metadata.generation)
+        self._weigh_burstable()
+
+    def _ensure(self, uid: str, spec_changed: bool = False) -> None:
+        if not self._live or self._tools is None:
+            return
+        worker = self._workers.get(uid)
+        if worker is None:
+            pod = self._by_uid.get(uid)
+            worker = self._workers[uid] = PodWorker(self._tools, uid, pod)
+            name = pod.key if pod is not None else uid
+            self._tasks.spawn(worker.run(), f"pod {name}").add_done_callback(lambda _: self._ended(uid))
+        elif spec_changed:
+            worker.retry_now()
+        else:
+            worker.wake()
+
+    def _ended(self, uid: str) -> None:
+        self._workers.pop(uid, None)
+
+    def _weigh_burstable(self) -> None:
+        tools = self._tools
+        if tools is None or not self._live:
+            return
+        milli = resources.burstable_requests(p for p in self._by_uid.values() if p.status.phase not in ("Succeeded", "Failed"))
+        if milli != self._burstable:
+            self._burstable = milli
+            self._tasks.spawn(asyncio.to_thread(tools.cgroups.set_burstable, milli), "burstable cgroup")
+
+
+def _uids_on_disk(tools: Tools) -> set[str]:
+    """Pods of which directories or cgroups are left."""
+    found = tools.cgroups.pods()
+    directory = tools.options.root_dir / "pods"
+    if directory.is_dir():
+        found.update(entry.name for entry in directory.iterdir())
+    return found

@@ -1,0 +1,155 @@
+"""Requests and limits as the kernel wants them: QoS class, shares, quotas, oom scores, the limits of a whole pod.
+
+Pure. Amounts: CPU in thousandths of a core, memory in bytes. The formulas are the kubelet's: shares = milli * 1024 / 1000 (at least 2),
+quota = milli * period / 1000 (at least 1000 µs); cpu.weight of cgroup v2 comes from the shares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from minikube_py.meta import quantity
+from minikube_py.types.pod import Container, Pod, Quantities
+
+CPU_PERIOD = 100_000
+MIN_SHARES = 2
+MAX_SHARES = 262_144
+MIN_QUOTA = 1000
+
+GUARANTEED = "Guaranteed"
+BURSTABLE = "Burstable"
+BEST_EFFORT = "BestEffort"
+
+_CRITICAL_PRIORITY = 2_000_000_000
+
+
+def milli_cpu(amounts: Quantities) -> int:
+    """The cpu entry in thousandths of a core; 0 where there is none."""
+    value = amounts.get("cpu")
+    return quantity.parse(value).milli() if value is not None else 0
+
+
+def memory_bytes(amounts: Quantities) -> int:
+    """The memory entry in bytes; 0 where there is none."""
+    value = amounts.get("memory")
+    return quantity.parse(value).value() if value is not None else 0
+
+
+def requests_of(container: Container) -> Mapping[str, str | int | float]:
+    """A container's requests, where a limit stands in for a request that is missing."""
+    return {**container.resources.limits, **container.resources.requests}
+
+
+def is_sidecar(container: Container) -> bool:
+    """Whether an init container is one that keeps running beside the others. Only meaningful for init containers."""
+    return container.restartPolicy == "Always"
+
+
+def qos_class(pod: Pod) -> str:
+    """The pod's quality of service; the status's word where it is set, since it never changes."""
+    if pod.status.qosClass:
+        return pod.status.qosClass
+    requests: dict[str, int] = {}
+    limits: dict[str, int] = {}
+    guaranteed = True
+    for container in (*pod.spec.containers, *pod.spec.initContainers):
+        limited = 0
+        for name in ("cpu", "memory"):
+            request, limit = container.resources.requests.get(name), container.resources.limits.get(name)
+            if request is not None and (amount := quantity.parse(request).nano) > 0:
+                requests[name] = requests.get(name, 0) + amount
+            if limit is not None and (amount := quantity.parse(limit).nano) > 0:
+                limits[name] = limits.get(name, 0) + amount
+                limited += 1
+        guaranteed = guaranteed and limited == 2
+    if not requests and not limits:
+        return BEST_EFFORT
+    return GUARANTEED if guaranteed and requests == limits else BURSTABLE
+
+
+def cpu_shares(milli: int) -> int:
+    """cpu.shares of cgroup v1 for an amount of CPU."""
+    return min(max(milli * 1024 // 1000, MIN_SHARES), MAX_SHARES) if milli else MIN_SHARES
+
+
+def cpu_quota(milli: int, period: int = CPU_PERIOD) -> int:
+    """cfs_quota_us for a limit; 0 for no limit."""
+    return max(milli * period // 1000, MIN_QUOTA) if milli else 0
+
+
+def cpu_weight(shares: int) -> int:
+    """cpu.weight of cgroup v2 for cpu.shares."""
+    return 1 + ((min(max(shares, MIN_SHARES), MAX_SHARES) - 2) * 9999) // 262142
+
+
+def oom_score_adj(pod: Pod, container: Container, memory_capacity: int) -> int:
+    """How early the kernel kills the container when memory is short: the less it asked for, the earlier."""
+    if (pod.spec.priority or 0) >= _CRITICAL_PRIORITY:
+        return -997
+    qos = qos_class(pod)
+    if qos == GUARANTEED:
+        return -997
+    if qos == BEST_EFFORT:
+        return 1000
+    request = memory_bytes(requests_of(container))
+    adjust = 1000 - (1000 * request) // max(memory_capacity, 1)
+    if container in pod.spec.initContainers and is_sidecar(container):
+        adjust = min(adjust, min((oom_score_adj(pod, c, memory_capacity) for c in pod.spec.containers), default=adjust))
+    if adjust < 1000 - 997:
+        return 1000 - 997
+    return adjust - 1 if adjust == 1000 else adjust
+
+
+class Amounts(NamedTuple):
+    """CPU in thousandths of a core and memory in bytes; 0 is none."""
+
+    cpu: int
+    memory: int
+
+
+def pod_requests(pod: Pod) -> Amounts:
+    """What the pod as a whole asks for: its containers and sidecars together, or its most demanding init step, plus overhead."""
+    cpu = _total(pod, lambda c: milli_cpu(requests_of(c))) + milli_cpu(pod.spec.overhead)
+    memory = _total(pod, lambda c: memory_bytes(requests_of(c))) + memory_bytes(pod.spec.overhead)
+    return Amounts(cpu, memory)
+
+
+class PodLimits(NamedTuple):
+    """What the pod's own cgroup is set to. Quota and memory are None where some container is unlimited."""
+
+    shares: int
+    quota: int | None
+    memory: int | None
+
+
+def pod_limits(pod: Pod) -> PodLimits:
+    """The settings of the pod's cgroup, by its QoS class."""
+    qos = qos_class(pod)
+    if qos == BEST_EFFORT:
+        return PodLimits(MIN_SHARES, None, None)
+    everybody = (*pod.spec.containers, *(c for c in pod.spec.initContainers))
+    quota = memory = None
+    if qos == GUARANTEED or all(c.resources.limits.get("cpu") is not None for c in everybody):
+        quota = cpu_quota(_total(pod, lambda c: milli_cpu(c.resources.limits)) + milli_cpu(pod.spec.overhead)) or None
+    if qos == GUARANTEED or all(c.resources.limits.get("memory") is not None for c in everybody):
+        memory = _total(pod, lambda c: memory_bytes(c.resources.limits)) + memory_bytes(pod.spec.overhead) or None
+    return PodLimits(cpu_shares(pod_requests(pod).cpu), quota, memory)
+
+
+def _total(pod: Pod, amount: Callable[[Container], int]) -> int:
+    sidecars = 0
+    peak = 0
+    for container in pod.spec.initContainers:
+        own = amount(container)
+        if is_sidecar(container):
+            sidecars += own
+            peak = max(peak, sidecars)
+        else:
+            peak = max(peak, sidecars + own)
+    return max(sum(amount(c) for c in pod.spec.containers) + sidecars, peak)
+
+
+def burstable_requests(pods: Iterable[Pod]) -> int:
+    """The CPU that all Burstable pods together ask for: the weight of their common cgroup."""
+    return sum(pod_requests(pod).cpu for pod in pods if qos_class(pod) == BURSTABLE)

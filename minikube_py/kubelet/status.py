@@ -1,0 +1,371 @@
+"""A pod's status from what the runtime has of it: phase, conditions, container statuses. Pure; the result is the JSON value of `status`.
+
+The rules are the kubelet's (convertToAPIContainerStatuses, getPhase, status/generate.go). What always holds: a condition keeps its
+lastTransitionTime while its status stays; a container that is to start again shows why it waits and, in lastState, how it ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from minikube_py.kubelet import plan as planning
+from minikube_py.kubelet.plan import Verdict, Verdicts, Waiting
+from minikube_py.kubelet.resources import is_sidecar, qos_class
+from minikube_py.kubelet.state import ContainerRecord, PodState, RunState
+from minikube_py.types.meta import timestamp
+from minikube_py.types.pod import Container, ContainerStatus, Pod
+
+Status = dict[str, Any]
+
+
+class Facts(NamedTuple):
+    """What goes into a status beside the pod and its state."""
+
+    verdicts: Verdicts
+    waiting: Mapping[str, Waiting]
+    """Why containers do not run, by name."""
+    host_ips: Sequence[str]
+    now: float
+    ending: bool = False
+    """The pod is being ended for good: nothing in it starts again."""
+    phase: str = ""
+    """A terminal phase that was decided on (deadline, eviction), with its reason and message."""
+    reason: str = ""
+    message: str = ""
+    start_time: str = ""
+    lost: bool = False
+    """All of the pod's containers are known to be gone: those that the runtime does not know any more have ended."""
+
+
+def generate(pod: Pod, state: PodState, facts: Facts) -> Status:
+    """The whole status."""
+    initialized = planning.has_initialized(pod, state)
+    init = [_container(pod, c, state, facts, is_init=True) for c in pod.spec.initContainers]
+    main = [_container(pod, c, state, facts, is_init=False, initialized=initialized) for c in pod.spec.containers]
+    ephemeral = [_container(pod, c, state, facts, is_init=False, initialized=True) for c in pod.spec.ephemeralContainers]
+    phase = facts.phase or _phase(pod, init, main, facts.ending)
+    some_run = bool(state.running)
+    if phase in ("Succeeded", "Failed") and some_run:
+        shown = pod.status.phase if pod.status.phase not in ("Succeeded", "Failed") else "Running"
+    else:
+        shown = phase
+    if pod.status.phase in ("Succeeded", "Failed"):
+        shown = pod.status.phase
+    status: Status = {"phase": shown, "observedGeneration": pod.metadata.generation}
+    if facts.reason or pod.status.reason:
+        status["reason"] = facts.reason or pod.status.reason
+    if facts.message or pod.status.message:
+        status["message"] = facts.message or pod.status.message
+    status["conditions"] = _conditions(pod, state, init, main, phase, facts)
+    if facts.host_ips:
+        status["hostIP"] = facts.host_ips[0]
+        status["hostIPs"] = [{"ip": ip} for ip in facts.host_ips]
+    ips = pod_ips(pod, state, facts.host_ips)
+    if ips:
+        status["podIP"] = ips[0]
+        status["podIPs"] = [{"ip": ip} for ip in ips]
+    status["startTime"] = pod.status.startTime or facts.start_time
+    status["qosClass"] = qos_class(pod)
+    if init:
+        status["initContainerStatuses"] = init
+    if main:
+        status["containerStatuses"] = main
+    if ephemeral:
+        status["ephemeralContainerStatuses"] = ephemeral
+    return status
+
+
+def pod_ips(pod: Pod, state: PodState, host_ips: Sequence[str]) -> tuple[str, ...]:
+    """The pod's addresses: its sandbox's, the node's on the node's network, and what was last known once the sandbox is gone."""
+    sandbox = state.sandbox
+    if pod.spec.hostNetwork:
+        return tuple(host_ips) if sandbox is not None or pod.status.podIPs else ()
+    if sandbox is not None and sandbox.ips:
+        return sandbox.ips
+    return tuple(p.ip for p in pod.status.podIPs)
+
+
+# Containers
+
+
+def _container(pod: Pod, container: Container, state: PodState, facts: Facts, *, is_init: bool, initialized: bool = False) -> Status:
+    records = state.all_of(container.name)
+    newest = records[0] if records else None
+    before = records[1] if len(records) > 1 else None
+    previous = _previous(pod, container.name)
+    out: Status = {"name": container.name}
+    waiting = facts.waiting.get(container.name)
+    held = waiting is not None and not facts.ending and planning.should_restart(pod, container, newest)
+    last: Status | None = None
+    if newest is None:
+        if facts.lost and previous is not None and previous.state.running is not None:
+            shown: Status = {"terminated": _lost(previous, "The container could not be located when the pod was terminated")}
+        elif previous is not None and previous.state.terminated is not None:
+            shown = {"terminated": _kept(previous)}
+        elif waiting is not None:
+            shown = {"waiting": _waiting(waiting)}
+        else:
+            default = "PodInitializing" if is_init or (pod.spec.initContainers and not initialized) else "ContainerCreating"
+            shown = {"waiting": {"reason": default}}
+    elif newest.state is RunState.RUNNING:
+        shown = {"running": {"startedAt": timestamp(newest.started_at)}}
+    elif newest.state is RunState.EXITED:
+        ended = {"terminated": _terminated(newest)}
+        if held and waiting is not None:
+            shown, last = {"waiting": _waiting(waiting)}, ended
+        else:
+            shown = ended
+    elif waiting is not None:
+        shown = {"waiting": _waiting(waiting)}
+    else:
+        shown = {"waiting": {"reason": "ContainerCreating"}}
+    if last is None and before is not None and before.state is RunState.EXITED:
+        last = {"terminated": _terminated(before)}
+    if last is None and before is None and previous is not None and previous.lastState.terminated is not None:
+        last = {"terminated": _kept_last(previous)}
+    running = newest is not None and newest.running
+    started = (
+        running and newest is not None and (container.startupProbe is None or facts.verdicts.startup.get(newest.id) is Verdict.SUCCESS)
+    )
+    ready = (
+        started and newest is not None and (container.readinessProbe is None or facts.verdicts.readiness.get(newest.id) is Verdict.SUCCESS)
+    )
+    if is_init and not is_sidecar(container):
+        ready = newest is not None and newest.state is RunState.EXITED and newest.exit_code == 0
+        ready = ready or (newest is None and previous is not None and previous.ready)
+        started = running
+    out["state"] = shown
+    out["lastState"] = last or {}
+    out["ready"] = ready
+    out["restartCount"] = newest.attempt if newest is not None else previous.restartCount if previous is not None else 0
+    out["image"] = newest.image if newest is not None and newest.image else container.image
+    out["imageID"] = newest.image_id if newest is not None else previous.imageID if previous is not None else ""
+    if newest is not None:
+        out["containerID"] = f"containerd://{newest.id}"
+    elif previous is not None and previous.containerID:
+        out["containerID"] = previous.containerID
+    out["started"] = started
+    if container.volumeMounts:
+        out["volumeMounts"] = [_volume_mount(mount) for mount in container.volumeMounts]
+    if running and (container.resources.limits or container.resources.requests):
+        out["resources"] = _resources(container)
+        if container.resources.requests:
+            out["allocatedResources"] = dict(container.resources.requests)
+    if newest is not None and newest.user is not None:
+        uid, gid, groups = newest.user
+        out["user"] = {"linux": {"uid": uid, "gid": gid, "supplementalGroups": list(groups)}}
+    return out
+
+
+def _resources(container: Container) -> Status:
+    out: Status = {}
+    if container.resources.limits:
+        out["limits"] = dict(container.resources.limits)
+    if container.resources.requests:
+        out["requests"] = dict(container.resources.requests)
+    return out
+
+
+def _volume_mount(mount: Any) -> Status:
+    out: Status = {"name": mount.name, "mountPath": mount.mountPath}
+    if mount.readOnly:
+        out["readOnly"] = True
+        out["recursiveReadOnly"] = "Disabled"
+    return out
+
+
+def _previous(pod: Pod, name: str) -> ContainerStatus | None:
+    everybody = (*pod.status.containerStatuses, *pod.status.initContainerStatuses, *pod.status.ephemeralContainerStatuses)
+    return next((s for s in everybody if s.name == name), None)
+
+
+def _waiting(waiting: Waiting) -> Status:
+    return {"reason": waiting.reason, **({"message": waiting.message} if waiting.message else {})}
+
+
+def _terminated(record: ContainerRecord) -> Status:
+    out: Status = {"exitCode": record.exit_code, "reason": record.reason}
+    if record.message:
+        out["message"] = record.message
+    if record.started_at:
+        out["startedAt"] = timestamp(record.started_at)
+    if record.finished_at:
+        out["finishedAt"] = timestamp(record.finished_at)
+    out["containerID"] = f"containerd://{record.id}"
+    return out
+
+
+def _lost(previous: ContainerStatus, message: str) -> Status:
+    out: Status = {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": message}
+    if previous.containerID:
+        out["containerID"] = previous.containerID
+    return out
+
+
+def _kept(previous: ContainerStatus) -> Status:
+    return _plain(previous.state.terminated)
+
+
+def _kept_last(previous: ContainerStatus) -> Status:
+    return _plain(previous.lastState.terminated)
+
+
+def _plain(view: Any) -> Status:
+    out: Status = {"exitCode": view.exitCode}
+    for name in ("signal", "reason", "message", "startedAt", "finishedAt", "containerID"):
+        value = getattr(view, name)
+        if value:
+            out[name] = value
+    return out
+
+
+# Phase
+
+
+def _phase(pod: Pod, init: Sequence[Status], main: Sequence[Status], ending: bool) -> str:
+    policy = pod.spec.restartPolicy
+    started = any(s["state"].get("running") or s["state"].get("terminated") or s["lastState"].get("terminated") for s in main)
+    pending = False
+    for container, status in zip(pod.spec.initContainers, init, strict=True):
+        terminated = status["state"].get("terminated") or (status["lastState"].get("terminated") if "waiting" in status["state"] else None)
+        if is_sidecar(container):
+            if not (status["state"].get("running") and status["started"]) and not started:
+                pending = True
+        elif status["state"].get("terminated") is not None:
+            if status["state"]["terminated"]["exitCode"] != 0:
+                if policy == "Never" or ending:
+                    return "Failed"
+                pending = True
+        elif terminated is not None or not status["ready"]:
+            pending = True
+    if pending and not started:
+        return "Failed" if ending and _any_failed(init) else "Pending"
+    waiting = running = stopped = succeeded = 0
+    for status in main:
+        shown = status["state"]
+        if "running" in shown:
+            running += 1
+        elif "terminated" in shown:
+            stopped += 1
+            succeeded += shown["terminated"]["exitCode"] == 0
+        elif status["lastState"].get("terminated") is not None:
+            stopped += 1
+        else:
+            waiting += 1
+    if waiting:
+        return "Pending"
+    if running:
+        return "Running"
+    if not stopped:
+        return "Pending"
+    if ending:
+        return "Succeeded" if stopped == succeeded else "Failed"
+    if policy == "Always":
+        return "Running"
+    if stopped == succeeded:
+        return "Succeeded"
+    return "Failed" if policy == "Never" else "Running"
+
+
+def _any_failed(statuses: Sequence[Status]) -> bool:
+    return any((s["state"].get("terminated") or {}).get("exitCode", 0) != 0 for s in statuses)
+
+
+# Conditions
+
+
+def _conditions(pod: Pod, state: PodState, init: Sequence[Status], main: Sequence[Status], phase: str, facts: Facts) -> list[Status]:
+    ready_sandbox = state.sandbox is not None and state.sandbox.ready and (pod.spec.hostNetwork or bool(state.sandbox.ips))
+    initialized = _initialized(pod, init, main, phase)
+    containers_ready = _containers_ready(main, _sidecars(pod, init), phase)
+    ready = _ready(pod, containers_ready)
+    made = {
+        "PodReadyToStartContainers": {"status": "True" if ready_sandbox else "False"},
+        "Initialized": initialized,
+        "Ready": ready,
+        "ContainersReady": containers_ready,
+        "PodScheduled": {"status": "True"},
+    }
+    before = {c.type: c for c in pod.status.conditions}
+    out: list[Status] = []
+    for type_, condition in made.items():
+        old = before.get(type_)
+        since = old.lastTransitionTime if old is not None and old.status == condition["status"] else None
+        out.append(
+            {
+                "type": type_,
+                "observedGeneration": pod.metadata.generation,
+                **condition,
+                "lastProbeTime": None,
+                "lastTransitionTime": since or timestamp(facts.now),
+            }
+        )
+    return out
+
+
+def _sidecars(pod: Pod, init: Sequence[Status]) -> list[Status]:
+    return [status for container, status in zip(pod.spec.initContainers, init, strict=True) if is_sidecar(container)]
+
+
+def _initialized(pod: Pod, init: Sequence[Status], main: Sequence[Status], phase: str) -> Status:
+    started = any("running" in s["state"] or "terminated" in s["state"] for s in main)
+    incomplete: list[str] = []
+    for container, status in zip(pod.spec.initContainers, init, strict=True):
+        done = (bool(status["started"]) or started) if is_sidecar(container) else bool(status["ready"])
+        if not done and not started:
+            incomplete.append(container.name)
+    if not incomplete:
+        return {"status": "True", **({"reason": "PodCompleted"} if phase == "Succeeded" else {})}
+    return {
+        "status": "False",
+        "reason": "ContainersNotInitialized",
+        "message": f"containers with incomplete status: [{' '.join(incomplete)}]",
+    }
+
+
+def _containers_ready(main: Sequence[Status], sidecars: Sequence[Status], phase: str) -> Status:
+    if phase == "Succeeded":
+        return {"status": "False", "reason": "PodCompleted"}
+    if phase == "Failed":
+        return {"status": "False", "reason": "PodFailed"}
+    unready = [s["name"] for s in (*sidecars, *main) if not s["ready"]]
+    if not unready:
+        return {"status": "True"}
+    return {"status": "False", "reason": "ContainersNotReady", "message": f"containers with unready status: [{' '.join(unready)}]"}
+
+
+def _ready(pod: Pod, containers_ready: Status) -> Status:
+    if containers_ready["status"] != "True":
+        return containers_ready
+    problems: list[str] = []
+    before = {c.type: c for c in pod.status.conditions}
+    for gate in pod.spec.readinessGates:
+        condition = before.get(gate.conditionType)
+        if condition is None:
+            problems.append(f'corresponding condition of pod readiness gate "{gate.conditionType}" does not exist.')
+        elif condition.status != "True":
+            problems.append(f'the status of pod readiness gate "{gate.conditionType}" is not "True", but {condition.status}')
+    if problems:
+        return {"status": "False", "reason": "ReadinessGatesNotReady", "message": ", ".join(problems)}
+    return {"status": "True"}
+
+
+# Writing
+
+
+def patch(pod: Pod, status: Status, last: Status | None) -> dict[str, Any]:
+    """A strategic merge patch that brings the API's status to `status`, for this very pod: conditions of others stay as they are."""
+    body = dict(status)
+    body["conditions"] = [{"reason": None, "message": None, **c} for c in status["conditions"]]
+    for name in ("podIPs", "hostIPs"):
+        shown = [p.ip for p in (pod.status.podIPs if name == "podIPs" else pod.status.hostIPs)]
+        wanted = [p["ip"] for p in status.get(name, ())]
+        if shown == wanted:
+            body.pop(name, None)
+        elif shown or (last is not None and last.get(name)):
+            body[name] = [*status.get(name, ()), {"$patch": "replace"}]
+    for name in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"):
+        if last is not None and last.get(name) == status.get(name) and name in status:
+            body.pop(name)
+    return {"metadata": {"uid": pod.metadata.uid}, "status": body}

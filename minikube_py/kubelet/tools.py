@@ -1,0 +1,48 @@
+"""What a pod worker works with: the node's shared parts, put together once by `kubelet.Kubelet`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from minikube_py.aio import Clock
+from minikube_py.client import Client
+from minikube_py.control import EventRecorder, Informer
+from minikube_py.cri.client import CriClient
+from minikube_py.kubelet.cgroups import Cgroups
+from minikube_py.kubelet.containers import Node
+from minikube_py.kubelet.handlers import Handlers
+from minikube_py.kubelet.images import Images
+from minikube_py.kubelet.objects import ReferencedObjects
+from minikube_py.kubelet.options import KubeletOptions
+from minikube_py.kubelet.probes import Probes
+from minikube_py.kubelet.restarts import BackoffTable
+from minikube_py.kubelet.runtime import Observer
+from minikube_py.kubelet.tokens import Tokens
+from minikube_py.types.core import ConfigMap, Secret
+from minikube_py.types.network import Service
+from minikube_py.types.pod import Pod
+
+
+@dataclass(slots=True, kw_only=True)
+class Tools:
+    """The shared parts. Each guards its own state; all run on one loop."""
+
+    options: KubeletOptions
+    client: Client
+    cri: CriClient
+    clock: Clock
+    events: EventRecorder
+    observer: Observer
+    images: Images
+    handlers: Handlers
+    probes: Probes
+    cgroups: Cgroups
+    tokens: Tokens
+    config_maps: ReferencedObjects[ConfigMap]
+    secrets: ReferencedObjects[Secret]
+    services: Informer[Service]
+    node: Node
+    pod_by_uid: Callable[[str], Pod | None]
+    allocatable: Mapping[str, str] = field(default_factory=dict)
+    restarts: BackoffTable = field(default_factory=BackoffTable)

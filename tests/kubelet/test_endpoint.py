@@ -1,0 +1,115 @@
+"""The kubelet's HTTPS endpoint as the API server uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+import aiohttp
+import pytest
+
+from minikube_py import pki
+from tests.kubelet.agent import Agent, status
+from tests.support.api import unverified
+
+pytestmark = pytest.mark.cluster
+
+LINES = "for i in 1 2 3; do echo line $i; done; echo oops >&2; exec sleep 1000"
+
+
+def _context(node: Agent) -> ssl.SSLContext:
+    context = node.api.keys.client_context(pki.KUBELET_CLIENT)
+    context.check_hostname = False
+    return context
+
+
+async def _get(node: Agent, path: str, **more: object) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session:
+        url = f"https://127.0.0.1:{node.options.port}{path}"
+        async with session.get(url, **{"ssl": _context(node), **more}) as answer:
+            return answer.status, await answer.text()
+
+
+async def test_logs(node: Agent) -> None:
+    await node.create("web", {"command": ["sh", "-c", LINES]})
+    await node.running("web")
+    path = "/containerLogs/default/web/main"
+    for _ in range(100):
+        if (await _get(node, path))[1].count("\n") == 4:
+            break
+        await asyncio.sleep(0.02)
+    code, text = await _get(node, path)
+    assert (code, sorted(text.splitlines())) == (200, ["line 1", "line 2", "line 3", "oops"])
+    assert len((await _get(node, path + "?tailLines=2"))[1].splitlines()) == 2
+    assert (await _get(node, path + "?limitBytes=6"))[1] == text[:6]
+    assert (await _get(node, path + "?sinceTime=2100-01-01T00:00:00Z"))[1] == ""
+    stamped = (await _get(node, path + "?timestamps=true&tailLines=1"))[1]
+    assert stamped[:2] == "20" and "Z " in stamped
+    assert await _get(node, path + "?previous=true") == (400, 'previous terminated container "main" in pod "web" not found')
+    assert (await _get(node, "/containerLogs/default/none/main"))[0] == 404
+    assert (await _get(node, "/containerLogs/default/web/none"))[0] == 404
+
+
+async def test_following_ends_with_the_container(node: Agent) -> None:
+    script = "echo one; while ! test -f /tmp/go; do sleep 0.05; done; echo two"
+    await node.create("job", {"command": ["sh", "-c", script]}, restartPolicy="Never")
+    pod = await node.wait("job", lambda p: p.status.containerStatuses and p.status.containerStatuses[0].state.running)
+    async with aiohttp.ClientSession() as session:
+        url = f"https://127.0.0.1:{node.options.port}/containerLogs/default/job/main?follow=true"
+        async with session.get(url, ssl=_context(node)) as answer:
+            assert await asyncio.wait_for(answer.content.readline(), 5) == b"one\n"
+            await node.exec(pod, "touch", "/tmp/go")
+            assert await asyncio.wait_for(answer.content.readline(), 5) == b"two\n"
+            assert await asyncio.wait_for(answer.content.read(), 5) == b""
+
+
+async def test_logs_of_the_container_before(node: Agent) -> None:
+    await node.create("bad", {"command": ["sh", "-c", "echo run; test -f /nowhere"]})
+    await node.wait("bad", lambda p: p.status.containerStatuses and status(p).restartCount == 1 and status(p).state.waiting)
+    assert await _get(node, "/containerLogs/default/bad/main?previous=true") == (200, "run\n")
+
+
+async def test_a_container_that_waits_has_no_log(node: Agent) -> None:
+    await node.create("none", {"command": ["true"], "image": "example.invalid/none:1", "imagePullPolicy": "Never"})
+    await node.wait("none", lambda p: p.status.containerStatuses and status(p).state.waiting.reason == "ErrImageNeverPull")
+    code, text = await _get(node, "/containerLogs/default/none/main")
+    assert (code, text) == (400, 'container "main" in pod "none" is waiting to start: ErrImageNeverPull')
+
+
+async def test_exec_over_a_websocket(node: Agent) -> None:
+    await node.create("web", {"command": ["sleep", "1000"]})
+    await node.running("web")
+    query = "command=sh&command=-c&command=echo+out;echo+err+>%262;exit+3&output=1&error=1"
+    url = f"https://127.0.0.1:{node.options.port}/exec/default/web/main?{query}"
+    seen: dict[int, bytes] = {}
+    async with aiohttp.ClientSession() as session, session.ws_connect(url, ssl=_context(node), protocols=("v4.channel.k8s.io",)) as ws:
+        async for message in ws:
+            seen[message.data[0]] = seen.get(message.data[0], b"") + message.data[1:]
+    assert seen[1] == b"out\n" and seen[2] == b"err\n"
+    assert b'"ExitCode"' in seen[3] and b'"3"' in seen[3]
+
+
+async def test_an_spdy_upgrade_reaches_the_runtime(node: Agent) -> None:
+    await node.create("web", {"command": ["sleep", "1000"]})
+    await node.running("web")
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.options.port, ssl=_context(node))
+    writer.write(
+        b"POST /exec/default/web/main?command=true&output=1 HTTP/1.1\r\nHost: node\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
+        b"X-Stream-Protocol-Version: v4.channel.k8s.io\r\nContent-Length: 0\r\n\r\n"
+    )
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert head.startswith(b"HTTP/1.1 101 ") and b"SPDY/3.1" in head
+    # A PING frame of SPDY: the runtime answers it as it came.
+    ping = bytes.fromhex("800300060000000400000001")
+    writer.write(ping)
+    assert await asyncio.wait_for(reader.readexactly(12), 5) == ping
+    writer.close()
+
+
+async def test_only_the_api_server_gets_in(node: Agent) -> None:
+    assert (await _get(node, "/healthz"))[1] == "ok"
+    assert (await _get(node, "/pods"))[0] == 200
+    assert (await _get(node, "/healthz", ssl=unverified())) == (401, "Unauthorized")
+    assert (await _get(node, "/healthz", ssl=unverified(), headers={"Authorization": "Bearer wrong"}))[0] == 401
+    good = {"Authorization": f"Bearer {node.api.token}"}
+    assert (await _get(node, "/healthz", ssl=unverified(), headers=good)) == (200, "ok")

@@ -1,0 +1,150 @@
+"""A pod's status from what the runtime has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from minikube_py.kubelet import status
+from minikube_py.kubelet.plan import Verdict, Verdicts, Waiting
+from minikube_py.kubelet.state import PodState, RunState
+from minikube_py.types.meta import timestamp
+from minikube_py.types.pod import Pod
+from tests.kubelet.values import NOW, container, pod, state
+
+
+def generate(of: Pod, found: PodState, **facts: Any) -> status.Status:
+    return status.generate(
+        of, found, status.Facts(**{"verdicts": Verdicts(), "waiting": {}, "host_ips": ("192.0.2.1",), "now": NOW, **facts})
+    )
+
+
+def condition(made: status.Status, type_: str) -> dict[str, Any]:
+    return next(c for c in made["conditions"] if c["type"] == type_)
+
+
+NONE = PodState(uid="u")
+
+
+def test_a_pod_of_which_nothing_is_there_yet() -> None:
+    made = generate(pod({}), NONE)
+    assert made["phase"] == "Pending"
+    assert made["containerStatuses"][0]["state"] == {"waiting": {"reason": "ContainerCreating"}}
+    assert condition(made, "PodReadyToStartContainers")["status"] == "False"
+    assert condition(made, "Initialized")["status"] == "True"
+    ready = condition(made, "Ready")
+    assert (ready["reason"], ready["message"]) == ("ContainersNotReady", "containers with unready status: [main]")
+
+
+def test_a_running_pod() -> None:
+    of = pod({})
+    made = generate(of, state(container(of)))
+    assert (made["phase"], made["podIP"], made["podIPs"]) == ("Running", "10.0.0.5", [{"ip": "10.0.0.5"}])
+    shown = made["containerStatuses"][0]
+    assert (shown["ready"], shown["started"], shown["containerID"]) == (True, True, "containerd://main-0")
+    assert all(c["status"] == "True" for c in made["conditions"])
+
+
+def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
+    before = [
+        {"type": "Ready", "status": "True", "lastTransitionTime": "2020-01-01T00:00:00Z"},
+        {"type": "Initialized", "status": "False", "lastTransitionTime": "2020-01-01T00:00:00Z"},
+    ]
+    of = pod({}, status={"conditions": before})
+    made = generate(of, state(container(of)))
+    assert condition(made, "Ready")["lastTransitionTime"] == "2020-01-01T00:00:00Z"
+    assert condition(made, "Initialized")["lastTransitionTime"] == timestamp(NOW)
+
+
+@pytest.mark.parametrize(
+    ("policy", "codes", "phase"),
+    [
+        ("Never", (0, 0), "Succeeded"),
+        ("Never", (0, 1), "Failed"),
+        ("OnFailure", (0, 0), "Succeeded"),
+        ("OnFailure", (0, 1), "Running"),
+        ("Always", (0, 0), "Running"),
+    ],
+)
+def test_the_phase_of_ended_containers(policy: str, codes: tuple[int, int], phase: str) -> None:
+    of = pod({"name": "a"}, {"name": "b"}, restartPolicy=policy)
+    found = state(*(container(of, n, RunState.EXITED, code=c, attempt=i) for i, (n, c) in enumerate(zip("ab", codes, strict=True))))
+    assert generate(of, found)["phase"] == phase
+
+
+def test_a_terminal_phase_waits_for_the_last_container_and_never_goes_back() -> None:
+    side = {"name": "side", "restartPolicy": "Always"}
+    of = pod({}, restartPolicy="Never", initContainers=[side], status={"phase": "Running"})
+    ended = container(of, state=RunState.EXITED, attempt=1)
+    assert generate(of, state(ended, container(of, "side")), ending=True)["phase"] == "Running"
+    assert generate(of, state(ended, container(of, "side", RunState.EXITED, code=143)), ending=True)["phase"] == "Succeeded"
+    failed = pod({}, status={"phase": "Failed", "reason": "Evicted", "message": "why"})
+    made = generate(failed, NONE)
+    assert (made["phase"], made["reason"], made["message"]) == ("Failed", "Evicted", "why")
+
+
+def test_a_held_container_shows_why_and_how_it_ended() -> None:
+    of = pod({})
+    found = state(container(of, state=RunState.EXITED, code=3, attempt=2))
+    shown = generate(of, found, waiting={"main": Waiting("CrashLoopBackOff", "back-off")})["containerStatuses"][0]
+    assert shown["state"] == {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
+    assert shown["lastState"]["terminated"]["exitCode"] == 3 and shown["restartCount"] == 2
+
+
+def test_the_container_before_is_the_last_state() -> None:
+    of = pod({})
+    found = state(container(of, state=RunState.EXITED, code=1), container(of, attempt=1))
+    shown = generate(of, found)["containerStatuses"][0]
+    assert "running" in shown["state"] and shown["lastState"]["terminated"]["containerID"] == "containerd://main-0"
+
+
+def test_probes_make_started_and_ready() -> None:
+    of = pod({"readinessProbe": {"exec": {}}, "startupProbe": {"exec": {}}})
+    found = state(container(of))
+
+    def shown(verdicts: Verdicts) -> tuple[bool, bool]:
+        made = generate(of, found, verdicts=verdicts)["containerStatuses"][0]
+        return made["started"], made["ready"]
+
+    up = {"main-0": Verdict.SUCCESS}
+    assert shown(Verdicts()) == (False, False)
+    assert shown(Verdicts(startup=up)) == (True, False)
+    assert shown(Verdicts(startup=up, readiness=up)) == (True, True)
+
+
+def test_init_containers_hold_the_phase_and_are_listed() -> None:
+    of = pod({}, initContainers=[{"name": "i1"}, {"name": "i2"}])
+    made = generate(of, state(container(of, "i1", RunState.EXITED)))
+    assert made["phase"] == "Pending"
+    assert condition(made, "Initialized")["message"] == "containers with incomplete status: [i2]"
+    assert made["containerStatuses"][0]["state"]["waiting"]["reason"] == "PodInitializing"
+    assert [s["ready"] for s in made["initContainerStatuses"]] == [True, False]
+
+
+def test_readiness_gates() -> None:
+    gate = [{"conditionType": "example.com/ok"}]
+    of = pod({}, readinessGates=gate)
+    ready = condition(generate(of, state(container(of))), "Ready")
+    assert ready["reason"] == "ReadinessGatesNotReady"
+    assert ready["message"] == 'corresponding condition of pod readiness gate "example.com/ok" does not exist.'
+    open_ = pod({}, readinessGates=gate, status={"conditions": [{"type": "example.com/ok", "status": "True"}]})
+    assert condition(generate(open_, state(container(open_))), "Ready")["status"] == "True"
+
+
+def test_a_container_that_the_runtime_lost_has_ended() -> None:
+    before = {"containerStatuses": [{"name": "main", "state": {"running": {}}, "containerID": "containerd://x", "restartCount": 4}]}
+    of = pod({}, status={"phase": "Running", **before})
+    shown = generate(of, NONE, ending=True, lost=True)["containerStatuses"][0]
+    assert shown["state"]["terminated"]["reason"] == "ContainerStatusUnknown" and shown["restartCount"] == 4
+
+
+def test_a_patch_leaves_other_conditions_and_replaces_addresses() -> None:
+    of = pod({}, status={"podIPs": [{"ip": "10.0.0.9"}]})
+    made = generate(of, state(container(of)))
+    body = status.patch(of, made, None)
+    assert body["metadata"] == {"uid": "u"}
+    assert body["status"]["podIPs"] == [{"ip": "10.0.0.5"}, {"$patch": "replace"}]
+    assert {c["type"] for c in body["status"]["conditions"]} == {c["type"] for c in made["conditions"]}
+    again = status.patch(of, made, made)
+    assert "containerStatuses" not in again["status"]
