@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from urllib.parse import unquote
 
 from minikube_py.aio import Clock, SystemClock
-from minikube_py.apiserver.authn_certificates import CertificateIdentities
+from minikube_py.apiserver.authn_bootstrap import BootstrapTokens
 from minikube_py.apiserver.authn_tokens import InvalidToken, ServiceAccountTokens
 from minikube_py.apiserver.impersonate import values
 from minikube_py.meta.errors import Unauthorized
 from minikube_py.meta.user import ANONYMOUS, UNAUTHENTICATED_GROUP, User, authenticated
+from minikube_py.pki.identities import CertificateIdentities
 
 ANONYMOUS_USER = User(ANONYMOUS, (UNAUTHENTICATED_GROUP,))
 FRONT_PROXY_NAMES = ("system:auth-proxy",)
@@ -26,7 +27,7 @@ REMOTE_USER, REMOTE_UID, REMOTE_GROUP, REMOTE_EXTRA = "x-remote-user", "x-remote
 class RequestAuthenticator:
     """Tries, in this order: a front-proxy's headers, the client certificate, the bearer token; then anonymous.
 
-    `static_tokens` are further bearer tokens with their users."""
+    Bearer tokens are those of service accounts, `bootstrap` tokens where there are any, and `static_tokens` with their users."""
 
     def __init__(
         self,
@@ -35,12 +36,13 @@ class RequestAuthenticator:
         front_proxy_ca_pem: bytes,
         tokens: ServiceAccountTokens,
         static_tokens: Mapping[str, User] = {},
+        bootstrap: BootstrapTokens | None = None,
         clock: Clock | None = None,
     ) -> None:
         clock = clock or SystemClock()
         self._clients = CertificateIdentities(client_ca_pem, clock)
         self._front_proxies = CertificateIdentities(front_proxy_ca_pem, clock)
-        self._tokens = tokens
+        self._tokens, self._bootstrap = tokens, bootstrap
         self._static = {token.encode(): authenticated(user) for token, user in static_tokens.items()}
 
     async def authenticate(self, headers: Mapping[str, str], peer_certificate: bytes | None) -> User:
@@ -72,6 +74,8 @@ class RequestAuthenticator:
             for known, user in self._static.items():
                 if hmac.compare_digest(known, presented):
                     return user, audiences or self._tokens.audiences
+        if self._bootstrap is not None and (joining := self._bootstrap.identify(token)) is not None:
+            return joining, audiences or self._tokens.audiences
         return self._tokens.verify(token, audiences)
 
     def _from_token(self, token: str) -> User:

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from minikube_py.aio import Clock
-from minikube_py.apiserver.authn_certificates import CREDENTIAL_ID
 from minikube_py.meta.user import User, authenticated
+from minikube_py.pki.identities import CREDENTIAL_ID
 from minikube_py.types.core import Node, Secret, ServiceAccount
 from minikube_py.types.meta import Object, ObjectMeta, PartialObject, parse_timestamp
 from minikube_py.types.pod import Pod

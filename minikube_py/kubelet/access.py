@@ -6,13 +6,14 @@ decided is remembered as long as upstream's kubelet remembers it.
 
 from __future__ import annotations
 
-import datetime
+import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from minikube_py.aio import Clock
 from minikube_py.client import Client
 from minikube_py.meta.user import User
+from minikube_py.pki.identities import CertificateIdentities
 from minikube_py.types.meta import Object, ResourceRef, View
 
 _ALLOWED_SECONDS = 300.0
@@ -83,14 +84,16 @@ class Access:
 
     def __init__(self, client: Client, node_name: str, authorities: Sequence[bytes], clock: Clock) -> None:
         self._client, self._node_name, self._clock = client, node_name, clock
-        self._authorities = tuple(authorities)
+        self._identities = tuple(CertificateIdentities(ssl.DER_cert_to_PEM_cert(der).encode(), clock) for der in authorities)
         self._tokens: dict[str, tuple[float, User | None]] = {}
         self._decisions: dict[tuple[str, tuple[str, ...], str, str, str], tuple[float, bool]] = {}
 
     async def user(self, certificate: bytes | None, authorization: str) -> User | None:
         """Whom the request is from; None when it does not say, or says it wrongly."""
-        if certificate is not None and (user := self._of_certificate(certificate)) is not None:
-            return user
+        if certificate is not None:
+            for identities in self._identities:
+                if (user := identities.identify(certificate)) is not None:
+                    return user
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() == "bearer" and token:
             return await self._of_token(token.strip())
@@ -102,27 +105,6 @@ class Access:
             if await self._review(user, wanted.verb, subresource):
                 return True
         return False
-
-    def _of_certificate(self, der: bytes) -> User | None:
-        from cryptography import x509
-        from cryptography.exceptions import InvalidSignature
-        from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-        try:
-            certificate = x509.load_der_x509_certificate(der)
-            if not any(_issued(certificate, x509.load_der_x509_certificate(authority)) for authority in self._authorities):
-                return None
-            usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-            names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound, x509.DuplicateExtension):
-            return None
-        now = datetime.datetime.fromtimestamp(self._clock.time(), datetime.UTC)
-        if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-            return None
-        if ExtendedKeyUsageOID.CLIENT_AUTH not in usages or not names:
-            return None
-        groups = tuple(str(a.value) for a in certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME))
-        return User(str(names[0].value), (*groups, "system:authenticated"))
 
     async def _of_token(self, token: str) -> User | None:
         now = self._clock.monotonic()
@@ -163,13 +145,3 @@ class Access:
             self._decisions.clear()
         self._decisions[key] = (now + (_ALLOWED_SECONDS if allowed else _DENIED_SECONDS), allowed)
         return allowed
-
-
-def _issued(certificate: Any, authority: Any) -> bool:
-    from cryptography.exceptions import InvalidSignature
-
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True

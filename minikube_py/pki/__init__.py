@@ -74,6 +74,15 @@ class Pki:
         """The certificate of an authority: SERVER_CA, CLIENT_CA or FRONT_PROXY_CA."""
         return self._authorities[name].certificate
 
+    def signing_pair(self, name: str) -> KeyPair:
+        """An authority with its key, to sign with."""
+        return self._authorities[name]
+
+    def api_server_names(self) -> frozenset[str]:
+        """Every name and address that the API server's certificate says."""
+        spec = layout.leaves(self.names)[API_SERVER].spec
+        return frozenset({*spec.dns_names, *spec.addresses})
+
     @property
     def server_ca_pem(self) -> bytes:
         """What clients trust: published to anybody who asks (a join token carries its hash)."""
