@@ -21,6 +21,9 @@ DEFAULT_DATA_DIR = Path("/var/lib/minikube-py")
 COMPONENTS = ("controllers", "dns", "proxy", "scheduler")
 """What --disable takes."""
 
+OVERLAYS = ("vxlan", "host-gw", "none")
+"""What --overlay takes: how packets for another node's pods travel."""
+
 TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
@@ -54,6 +57,7 @@ class ServerConfig:
     service_node_port_range: range = range(30000, 32768)
     cluster_dns: Address = ipaddress.IPv4Address("10.43.0.10")
     cluster_domain: str = "cluster.local"
+    overlay: str = "vxlan"
     node_name: str = ""
     node_ip: Address | None = None
     node_label: Mapping[str, str] = field(default_factory=dict)
@@ -81,6 +85,40 @@ class ServerConfig:
     def api_service_ip(self) -> Address:
         """The ClusterIP of the `kubernetes` Service: the first of the range."""
         return self.service_cidr[1]
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """Everything that `minikube-py agent` can be told; what the cluster decides, the server tells."""
+
+    server: str
+    token: str = ""
+    data_dir: Path = DEFAULT_DATA_DIR
+    node_name: str = ""
+    node_ip: Address | None = None
+    node_label: Mapping[str, str] = field(default_factory=dict)
+    node_taint: tuple[Taint, ...] = ()
+    container_runtime_endpoint: str = ""
+    cgroup_root: str = ""
+    log_level: str = "info"
+    log_format: str = "text"
+
+
+def parse_server(name: str, text: str) -> str:
+    """An https URL of a server, without a path. Raises ConfigError."""
+    if match := re.fullmatch(r"(https://(\[[0-9a-fA-F:]+\]|[^/:\[\]]+)(:\d+)?)/?", text):
+        return match[1] if match[3] else f"{match[1]}:6443"
+    raise ConfigError(f"{name} must be the URL of a server like https://192.168.1.10:6443, is {text!r}")
+
+
+def parse_duration(name: str, text: str) -> float:
+    """Seconds of a duration like 2h30m or 90s; 0 for "0". Raises ConfigError."""
+    match = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
+    if text == "0":
+        return 0.0
+    if text and match:
+        return sum(int(part or 0) * size for part, size in zip(match.groups(), (86400, 3600, 60, 1), strict=True))
+    raise ConfigError(f"{name} must be a duration like 24h or 2h30m, is {text!r}")
 
 
 def parse_address(name: str, text: str) -> Address:

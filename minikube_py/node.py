@@ -27,7 +27,8 @@ from minikube_py.kubelet.options import KubeletOptions
 from minikube_py.meta.version import KUBERNETES_VERSION
 from minikube_py.netfilter import Family, Netfilter, NetfilterError, detect
 from minikube_py.netfilter.variant import NoIptables
-from minikube_py.network.node import NetworkOptions, PodNetwork
+from minikube_py.network import NetworkOptions, Overlay, OverlayOptions, PodNetwork, links
+from minikube_py.network.overlay import pod_mtu
 from minikube_py.proxy import Proxier, ProxyOptions
 from minikube_py.types.core import Node as NodeView
 from minikube_py.types.core import Taint
@@ -56,6 +57,7 @@ class NodeOptions(NamedTuple):
     runtime_endpoint: str = ""
     disable: frozenset[str] = frozenset()
     cgroup_root: str = ""
+    overlay: str = "none"
 
 
 class Node:
@@ -74,7 +76,8 @@ class Node:
             variant = await detect()
             netfilter = Netfilter(Family.IPV6 if ":" in options.ip else Family.IPV4, variant)
             proxier = Proxier(informers, netfilter, ProxyOptions(options.name, options.service_cidr, options.cluster_cidr))
-            await proxier.guard()
+            await proxier.guard(adopt="proxy" not in options.disable)
+            mtu = pod_mtu(options.overlay, await asyncio.to_thread(links.mtu_by_address, options.ip), options.ip)
             network = PodNetwork(
                 informers.of(NodeView),
                 netfilter,
@@ -83,12 +86,14 @@ class Node:
                     options.cluster_cidr,
                     cni_conf=_SYSTEM_CNI_CONF if options.runtime_endpoint else options.data_dir / "etc" / "cni" / "net.d",
                     ipam_dir=options.data_dir / "cni",
+                    mtu=mtu,
                 ),
             )
             await network.prepare()
         except (NoIptables, NetfilterError, OSError) as error:
             raise NodeStartError(str(error)) from error
         supervisor.start("network", network.run)
+        supervisor.start("overlay", Overlay(informers.of(NodeView), OverlayOptions(options.name, options.overlay, mtu)).run)
         if "proxy" not in options.disable:
             supervisor.start("proxy", proxier.run)
         if "dns" not in options.disable:

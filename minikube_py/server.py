@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
+import importlib
 import logging
-import os
 import signal
 import socket
 import time
@@ -20,14 +19,18 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from minikube_py import logs, machine, pki
-from minikube_py.aio import Component, Health, LagProbe, Supervisor, SystemClock
+from minikube_py.aio import Component, Health, LagProbe, Supervisor, SystemClock, settle
 from minikube_py.apiserver.assembly import Assembly, Settings, assemble
 from minikube_py.apiserver.http import HttpFront
 from minikube_py.config import ServerConfig
 from minikube_py.control import Informers
+from minikube_py.meta.bootstraptoken import JoinToken
+from minikube_py.meta.clustersettings import ClusterSettings
 from minikube_py.store.api import StoreError
 from minikube_py.store.maintenance import Retention, keep_floors
 from minikube_py.store.sqlite import SQLiteStore, open_sqlite
+from minikube_py.systemd import notify
+from minikube_py.types.certificates import CLIENT_SIGNER, KUBELET_CLIENT_SIGNER, KUBELET_SERVING_SIGNER
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +42,17 @@ class StartError(Exception):
     """The server cannot start; the message says why and what to do, in one line."""
 
 
+def load(config: ServerConfig) -> None:
+    """Import what the configuration asks for beside the API server: once the loop runs, an import would block it."""
+    for name in ("controllers", "scheduler", *(() if config.disable_agent else ("node", "dns"))):
+        if name not in config.disable:
+            importlib.import_module(f"minikube_py.{name}")
+
+
 def run(config: ServerConfig) -> None:
     """Run until SIGTERM or SIGINT. Raises StartError."""
     import uvloop
 
-    # subprocesses are executed at once after the fork: grpc need not prepare for one that goes on
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     logs.configure(config.log_level, config.log_format)
     uvloop.run(_main(config))
 
@@ -58,10 +66,10 @@ async def _main(config: ServerConfig) -> None:
         server = Server(config, stack)
         try:
             await server.start()
-            _notify("READY=1")
+            notify("READY=1")
             await stop.wait()
             log.info("stopping; pods are left running")
-            _notify("STOPPING=1")
+            notify("STOPPING=1")
         finally:
             # the components end before what they share is closed
             await server.end_components()
@@ -74,7 +82,7 @@ class Server:
         self._config, self._stack = config, stack
         self._clock = SystemClock()
         self._supervisor = Supervisor()
-        self._lag = LagProbe()
+        self._lag = LagProbe(resting=0.2)
         self._assembly: Assembly | None = None
 
     async def start(self) -> None:
@@ -94,8 +102,10 @@ class Server:
             advertise_address=advertise,
             port=config.https_listen_port,
             token=config.token,
+            cluster=self._cluster_settings(keys),
         )
         assembly = self._assembly = await assemble(store, keys, settings, self._supervisor, self._lag, self._clock)
+        assembly.health.starting = True
         await self._listen(assembly, keys)
         await asyncio.to_thread(self._write_kubeconfigs, keys, advertise)
         log.info("serving the API", extra={"port": config.https_listen_port, "seconds": round(time.monotonic() - began, 3)})
@@ -115,18 +125,29 @@ class Server:
             from minikube_py.scheduler import Scheduler
 
             start("scheduler", Scheduler(assembly.client("system:kube-scheduler", agent="kube-scheduler"), informers).run)
+            assembly.health.parts["scheduler"] = ["scheduler"]
         if not config.disable_agent:
             await self._start_node(assembly, keys, node_name, node_ip)
-        # what is loaded by now stays for good: the collector need not look at it again
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
+        assembly.health.starting = False
+        settle()
 
     async def end_components(self) -> None:
         """End what runs; /readyz says no from now on."""
         if self._assembly is not None:
             self._assembly.health.shutting_down = True
         await self._supervisor.close()
+
+    def _cluster_settings(self, keys: pki.Pki) -> ClusterSettings:
+        config = self._config
+        return ClusterSettings(
+            cluster_cidr=str(config.cluster_cidr),
+            service_cidr=str(config.service_cidr),
+            cluster_dns=str(config.cluster_dns),
+            cluster_domain=config.cluster_domain,
+            overlay=config.overlay,
+            client_ca=keys.certificate_pem(pki.CLIENT_CA).decode(),
+            disabled=config.disable & {"dns", "proxy"},
+        )
 
     async def _open_store(self) -> SQLiteStore:
         try:
@@ -174,6 +195,8 @@ class Server:
         host = "127.0.0.1" if bound.is_unspecified or bound.is_loopback else str(bound)
         url = f"https://{f'[{host}]' if ':' in host else host}:{config.https_listen_port}"
         keys.write_kubeconfig(config.data_dir / "server" / "cred" / "admin.kubeconfig", url)
+        if config.token:
+            keys.write_secret(config.data_dir / "server" / "token", f"{JoinToken(keys.ca_hash(), config.token)}\n")
         try:
             keys.write_kubeconfig(config.write_kubeconfig, url, mode=config.write_kubeconfig_mode)
         except OSError as error:
@@ -185,9 +208,18 @@ class Server:
         from minikube_py.controllers import Options, controllers
 
         config = self._config
-        options = Options(cluster_cidr=str(config.cluster_cidr), service_cidr=str(config.service_cidr), root_ca=keys.server_ca_pem.decode())
-        for name, component in controllers(assembly.service_account_client, informers, options, self._clock):
+        clients, servers = keys.signing_pair(pki.CLIENT_CA), keys.signing_pair(pki.SERVER_CA)
+        options = Options(
+            cluster_cidr=str(config.cluster_cidr),
+            service_cidr=str(config.service_cidr),
+            root_ca=keys.server_ca_pem.decode(),
+            authorities={CLIENT_SIGNER: clients, KUBELET_CLIENT_SIGNER: clients, KUBELET_SERVING_SIGNER: servers},
+            reserved_names=keys.api_server_names(),
+        )
+        made = controllers(assembly.service_account_client, informers, options, self._clock)
+        for name, component in made:
             self._supervisor.start(name, component)
+        assembly.health.parts["controller-manager"] = [name for name, _ in made]
 
     async def _start_node(self, assembly: Assembly, keys: pki.Pki, node_name: str, node_ip: str) -> None:
         from minikube_py.node import Node, NodeOptions, NodeStartError
@@ -206,6 +238,7 @@ class Server:
             runtime_endpoint=config.container_runtime_endpoint,
             cgroup_root=config.cgroup_root,
             disable=config.disable,
+            overlay=config.overlay,
         )
         node = Node(options, assembly.node_client(node_name), assembly.client, keys.kubelet_context())
         try:
@@ -236,13 +269,4 @@ async def _renew(keys: pki.Pki, clock: SystemClock) -> None:
     while True:
         await asyncio.sleep(_RENEWAL_EVERY)
         for name in await asyncio.to_thread(keys.renew, clock.time()):
-            log.info("renewed a certificate", extra={"name": name})
-
-
-def _notify(state: str) -> None:
-    """Tell systemd, where it started us (sd_notify)."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
-        notifier.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+            log.info("renewed a certificate", extra={"certificate": name})

@@ -78,12 +78,12 @@ class Api:
             context.load_cert_chain(file.name)
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
 
-    def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> str:
-        """One call; its answer's text. Raises Failed with the server's message."""
+    def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json", timeout: float = 30) -> str:
+        """One call; its answer's text. Raises Failed with the server's message, OSError when there is no answer in `timeout` seconds."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": content_type}, method=method)
         try:
-            with self._opener.open(request, timeout=30) as response:
+            with self._opener.open(request, timeout=timeout) as response:
                 return str(response.read().decode())
         except urllib.error.HTTPError as error:
             text = error.read().decode(errors="replace")
@@ -96,14 +96,17 @@ class Api:
         return json.loads(self.request("GET", path))
 
     def apply(self, wanted: dict[str, Any]) -> None:
-        """Create an object, or make the one that is there like it."""
+        """Create an object, or make the one that is there like it, but leave it at the size that somebody has given it."""
         path = PATHS[wanted["kind"]]
         try:
             self.request("POST", path, wanted)
         except Failed as error:
             if not isinstance(error.__cause__, urllib.error.HTTPError) or error.__cause__.code != 409:
                 raise
-            self.request("PATCH", f"{path}/{wanted['metadata']['name']}", wanted, "application/merge-patch+json")
+            path += "/" + wanted["metadata"]["name"]
+            if replicas := self.get(path)["spec"].get("replicas"):
+                wanted = {**wanted, "spec": {**wanted["spec"], "replicas": replicas}}
+            self.request("PATCH", path, wanted, "application/merge-patch+json")
 
     def delete(self, kind: str, name: str) -> None:
         """Delete an object at once; fine when it is not there."""
@@ -119,20 +122,20 @@ def start(server_pid: int, server_log: Path) -> None:
 
     def alive() -> None:
         if not Path(f"/proc/{server_pid}").exists() or "\nState:\tZ" in Path(f"/proc/{server_pid}/status").read_text():
-            lines = server_log.read_text(errors="replace").splitlines()[-5:]
-            raise Failed("the server has ended:\n  " + "\n  ".join(lines))
+            last = next((line for line in reversed(server_log.read_text(errors="replace").splitlines()) if line.strip()), "it said nothing")
+            raise Failed(f"the server has ended: {last.removeprefix('Error: ')} (all that it said: {server_log})")
 
     kubeconfig = data_dir() / "server" / "cred" / "admin.kubeconfig"
     with step("the API server is ready"):
         until("kubeconfig", kubeconfig.exists, 30, alive)
         api = Api(kubeconfig)
-        until("the API server", lambda: api.request("GET", "/readyz"), 60, alive)
+        until("the API server", lambda: api.request("GET", "/readyz", timeout=3), 60, alive)
     with step("the node is Ready"):
         since = Path(f"/proc/{server_pid}").stat().st_mtime
         node = until("the node", lambda: ready_node(api, since), 60, alive)
     with step(f"the demo's image is made and imported as {IMAGE}"):
         asyncio.run(import_image())
-    with step("examples/hello.yaml is applied and both pods are available"):
+    with step("examples/hello.yaml is applied and its pods are available"):
         for document in yaml.safe_load_all((ROOT / "examples" / "hello.yaml").read_text()):
             api.apply(document)
         try:
@@ -268,8 +271,12 @@ def farewell(cluster_ip: str) -> None:
     print(f"  curl http://{cluster_ip}/")
     print("  scripts/quickstart --stop")
     if shutil.which("kubectl") is None:
-        print("\nkubectl is not on this machine. Debian has it (apt-get install kubernetes-client, or kubectl from testing on), or see")
-        print("https://kubernetes.io/docs/tasks/tools/ — any version from 1.35 to 1.37 fits.")
+        machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+        print(
+            "\nkubectl is not on this machine. Any version from 1.35 to 1.37 fits (https://kubernetes.io/docs/tasks/tools/), for example:\n"
+        )
+        print(f"  curl -Lo /usr/local/bin/kubectl https://dl.k8s.io/release/v1.36.0/bin/linux/{machine}/kubectl")
+        print("  chmod +x /usr/local/bin/kubectl")
 
 
 # The end.

@@ -1,6 +1,7 @@
 """Supervision: a component that fails comes back, and is said to be degraded meanwhile."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -73,3 +74,29 @@ def test_the_lag_probe_gives_percentiles() -> None:
     probe.record(0.3)
     assert probe.percentile(0.5) == 0.001
     assert probe.percentile(0.999) == 0.3
+
+
+def test_waiting_for_a_processor_is_lag_and_no_blocked_loop() -> None:
+    probe = LagProbe()
+    probe.record(0.3, 0.2)
+    probe.record(-0.001)
+    assert probe.worst == 0.3 and probe.blocked == pytest.approx(0.1) and probe.total == 0.3
+
+
+async def test_the_lag_probe_sees_a_blocked_loop() -> None:
+    probe, tasks = LagProbe(0.02), Tasks()
+    tasks.spawn(probe.run(), "probe")
+    await asyncio.sleep(0.05)
+    time.sleep(0.15)  # noqa: ASYNC251 - the loop is to be blocked
+    await asyncio.sleep(0.05)
+    assert probe.worst > 0.1
+    await tasks.close()
+
+
+async def test_the_lag_probe_rests_with_the_loop() -> None:
+    probe, restless, tasks = LagProbe(0.04, resting=0.2), LagProbe(0.04), Tasks()
+    tasks.spawn(probe.run(), "probe")
+    tasks.spawn(restless.run(), "restless probe")
+    await asyncio.sleep(1)
+    assert 3 <= sum(probe.counts) < sum(restless.counts)
+    await tasks.close()

@@ -26,10 +26,11 @@ def flags(command: click.Command) -> set[str]:
     return {name for p in command.params if isinstance(p, click.Option) for name in p.opts if name.startswith("--")} - {"--help"}
 
 
-def test_every_flag_of_the_server_is_in_its_table_and_every_one_there_exists() -> None:
-    rows = [line.split("|")[1] for line in section("Settings of the server").splitlines() if line.startswith("| `")]
+@pytest.mark.parametrize("command", ["server", "agent"])
+def test_every_flag_is_in_its_commands_table_and_every_one_there_exists(command: str) -> None:
+    rows = [line.split("|")[1] for line in section(f"Settings of the {command}").splitlines() if line.startswith("| `")]
     documented = {flag for row in rows for flag in re.findall(r"`(--[a-z-]+)`", row)}
-    assert documented == flags(main.commands["server"])
+    assert documented == flags(main.commands[command])
 
 
 def test_every_command_is_in_the_table_and_every_one_there_exists() -> None:
@@ -47,9 +48,10 @@ def test_the_components_that_can_be_disabled_are_named() -> None:
     assert set(re.findall(r"`([a-z]+)`", row)) == set(config.COMPONENTS)
 
 
-def test_the_defaults_are_the_codes() -> None:
-    defaults = {p.name: p.default for p in main.commands["server"].params}
-    for line in section("Settings of the server").splitlines():
+@pytest.mark.parametrize("command", ["server", "agent"])
+def test_the_defaults_are_the_codes(command: str) -> None:
+    defaults = {p.name: p.default for p in main.commands[command].params}
+    for line in section(f"Settings of the {command}").splitlines():
         cells = [cell.strip() for cell in line.split("|")]
         flag = re.fullmatch(r"`--([a-z-]+)`", cells[1]) if len(cells) > 3 else None
         value = re.fullmatch(r"`([^`]+)`", cells[2]) if flag else None

@@ -29,13 +29,15 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """An answer: `body` whole, or `stream` in chunks."""
+    """An answer: `body` whole, or `stream` in chunks. A stream is a watch, told as it comes, unless it is `finite`: a long document, which
+    may as well be compressed on its way."""
 
     status: int
     body: bytes = b""
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
     stream: AsyncIterator[bytes | Sequence[bytes]] | None = None
+    finite: bool = False
 
 
 class Attributes(NamedTuple):

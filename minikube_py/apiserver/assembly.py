@@ -17,6 +17,7 @@ from minikube_py.apiserver.allocation import ServiceAllocator
 from minikube_py.apiserver.allocation_repair import AllocationRepair
 from minikube_py.apiserver.api import Allocator, Request, Response
 from minikube_py.apiserver.authn import RequestAuthenticator
+from minikube_py.apiserver.authn_bootstrap import BootstrapTokens
 from minikube_py.apiserver.authn_tokens import ServiceAccountTokens
 from minikube_py.apiserver.authz import RequestAuthorizer
 from minikube_py.apiserver.cache import Cache
@@ -28,6 +29,7 @@ from minikube_py.apiserver.server import ApiServer
 from minikube_py.apiserver.tokens import TokenRequests
 from minikube_py.apiserver.tokens import routes as token_routes
 from minikube_py.client import Client
+from minikube_py.meta.clustersettings import ClusterSettings
 from minikube_py.meta.errors import NotFound
 from minikube_py.meta.user import MASTERS_GROUP, NODES_GROUP, User, authenticated
 from minikube_py.resources.registry import built_in
@@ -46,6 +48,8 @@ class Settings(NamedTuple):
     """The address that the Service kube-system/kube-dns gets; "" for none."""
     node_ports: range = range(30000, 32768)
     token: str = ""
+    cluster: ClusterSettings | None = None
+    """What the nodes of other machines must know."""
 
 
 class Assembly:
@@ -88,6 +92,7 @@ async def assemble(store: Store, keys: pki.Pki, settings: Settings, supervisor: 
         front_proxy_ca_pem=keys.certificate_pem(pki.FRONT_PROXY_CA),
         tokens=tokens,
         static_tokens=join,
+        bootstrap=BootstrapTokens(cache, clock),
         clock=clock,
     )
     authorizer = RequestAuthorizer(cache)
@@ -102,7 +107,10 @@ async def assemble(store: Store, keys: pki.Pki, settings: Settings, supervisor: 
         authenticator=authenticator,
         authorizer=authorizer,
         admission=plugins,
-        handlers={**TokenRequests(tokens, cache, plugins, clock).handlers, **Reviews(authorizer, authenticator.check_token, clock).handlers},
+        handlers={
+            **TokenRequests(tokens, cache, plugins, clock).handlers,
+            **Reviews(authorizer, authenticator.check_token, clock).handlers,
+        },
         allocators=allocators,
         routes={"/cacerts": _public_certificate(keys), **token_routes(tokens, external_url)},
         health=HealthChecks({}, lambda: supervisor.health),
@@ -118,7 +126,10 @@ async def assemble(store: Store, keys: pki.Pki, settings: Settings, supervisor: 
         own,
         cache,
         bootstrap.Settings(
-            (settings.service_cidr,), keys.certificate_pem(pki.CLIENT_CA).decode(), keys.certificate_pem(pki.FRONT_PROXY_CA).decode()
+            (settings.service_cidr,),
+            keys.certificate_pem(pki.CLIENT_CA).decode(),
+            keys.certificate_pem(pki.FRONT_PROXY_CA).decode(),
+            cluster=settings.cluster.to_data() if settings.cluster is not None else {},
         ),
         clock.time(),
     )

@@ -29,6 +29,8 @@ _EVERYTHING = Rules(
     (),
 )
 _CACHED = 20_000
+_USUAL = 512
+"""Characters of attributes up to which a decision is remembered: anybody may ask about a path of any length."""
 
 _Key = tuple[object, ...]
 
@@ -58,13 +60,16 @@ class RequestAuthorizer:
             decision = self._decisions.get((*key, name))
         if decision is not None:
             return decision
+        usual = sum(map(len, attributes[1:9])) <= _USUAL
         if MASTERS_GROUP in user.groups:
-            self._decisions[key] = _MASTER
+            if usual:
+                self._decisions[key] = _MASTER
             return _MASTER
         if node_name_of(user) is not None:
             return self._of_node(attributes)
         decision, whatever_name = self.rbac.decide(attributes)
-        self._decisions[key if whatever_name else (*key, name)] = decision
+        if usual:
+            self._decisions[key if whatever_name else (*key, name)] = decision
         return decision
 
     def _of_node(self, attributes: Attributes) -> Decision:

@@ -29,9 +29,7 @@ class Bindings:
         loaded = definitions.load()
         wanted = write_options(request.query, call.user_agent, "CreateOptions")
         schema = loaded.schema(BINDING.group, BINDING.version, BINDING.kind)
-        binding = decode(
-            request.body, request.headers.get("content-type", ""), BINDING, loaded, schema, wanted.validation, call.warnings
-        )
+        binding = decode(request.body, request.headers.get("content-type", ""), BINDING, loaded, schema, wanted.validation, call.warnings)
         meta = metadata_of(binding)
         set_namespace(meta, info.namespace, True)
         name = meta.get("name") or info.name

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from minikube_py.apiserver import bootstrap_roles
 from minikube_py.apiserver.authn import FRONT_PROXY_NAMES
 from minikube_py.client import Client
+from minikube_py.meta import clustersettings
 from minikube_py.meta.errors import AlreadyExists
 from minikube_py.types.core import ConfigMap, Namespace, PriorityClass
 from minikube_py.types.meta import Object, ResourceRef, timestamp
@@ -52,6 +53,8 @@ class Settings:
     client_ca_pem: str = ""
     front_proxy_ca_pem: str = ""
     front_proxy_names: Sequence[str] = field(default=FRONT_PROXY_NAMES)
+    cluster: Mapping[str, str] = field(default_factory=dict)
+    """What nodes must know, for the config map that they read."""
 
 
 async def reconcile(client: Client, cache: Cache, settings: Settings, now: float) -> int:
@@ -73,6 +76,8 @@ async def reconcile(client: Client, cache: Cache, settings: Settings, now: float
     for binding in policy.role_bindings:
         work.binding(RoleBinding, binding["metadata"]["namespace"], binding)
     work.config_map("kube-system", AUTHENTICATION_CONFIG_MAP, _authentication(settings))
+    if settings.cluster:
+        work.config_map(clustersettings.NAMESPACE, clustersettings.NAME, settings.cluster)
     work.service_cidr(settings.service_cidrs, now)
     written += await work.done()
     # its status can only be written once it is there

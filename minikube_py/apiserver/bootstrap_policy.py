@@ -184,6 +184,12 @@ system:volume-scheduler
 view into:edit from:view
 minikube-py:ca-viewer
     get url /cacerts
+minikube-py:certificatesigningrequests:nodeproxyclient
+    create certificates.k8s.io certificatesigningrequests/nodeproxyclient
+minikube-py:certificatesigningrequests:selfnodeserving
+    create certificates.k8s.io certificatesigningrequests/selfnodeserving
+minikube-py:node-certificate-approver
+    approve certificates.k8s.io signers kubernetes.io/kube-apiserver-client,kubernetes.io/kubelet-serving
 """
 
 CONTROLLER_ROLES = """
@@ -425,6 +431,8 @@ kube-system/system:controller:cloud-provider
 kube-system/system:controller:token-cleaner
     read,delete core secrets
     events
+kube-system/minikube-py:cluster-settings
+    get core configmaps minikube-py-cluster
 """
 
 CLUSTER_ROLE_BINDINGS = """
@@ -441,6 +449,12 @@ system:public-info-viewer group:system:authenticated group:system:unauthenticate
 system:service-account-issuer-discovery group:system:serviceaccounts
 system:volume-scheduler user:system:kube-scheduler
 minikube-py:ca-viewer group:system:authenticated group:system:unauthenticated
+create-csrs-for-bootstrapping=system:node-bootstrapper group:system:bootstrappers
+auto-approve-csrs-for-group=system:certificates.k8s.io:certificatesigningrequests:nodeclient group:system:bootstrappers
+auto-approve-renewals-for-nodes=system:certificates.k8s.io:certificatesigningrequests:selfnodeclient group:system:nodes
+minikube-py:certificatesigningrequests:nodeproxyclient group:system:bootstrappers group:system:nodes
+minikube-py:certificatesigningrequests:selfnodeserving group:system:nodes
+minikube-py:node-certificate-approver account:kube-system/certificate-controller
 """
 
 ROLE_BINDINGS = """
@@ -453,4 +467,5 @@ kube-system/system::leader-locking-kube-scheduler user:system:kube-scheduler acc
 kube-system/system:controller:bootstrap-signer account:kube-system/bootstrap-signer
 kube-system/system:controller:cloud-provider account:kube-system/cloud-provider
 kube-system/system:controller:token-cleaner account:kube-system/token-cleaner
+kube-system/minikube-py:cluster-settings group:system:nodes
 """

@@ -48,6 +48,9 @@ class Committer:
     async def put(self, call: Call, resource: Resource, key: str, expected: int, body: bytes) -> bytes:
         """Store bytes where the key is at `expected` (0: absent); what comes back has the resourceVersion. Raises RevisionMismatch."""
         record = await self._commit(call, resource, Write(key, expected, body, call.actor, _durability(call, resource)))
+        entry = self.cache.of(resource).by_key(key)
+        if entry is not None and entry.revision == record.revision:
+            return entry.value
         return with_revision(resource.ref, body, record.revision)
 
     async def remove(self, call: Call, resource: Resource, key: str, expected: int) -> Record:

@@ -81,9 +81,7 @@ def check_kind(obj: Obj, ref: ResourceRef, definitions: Definitions) -> None:
             why = f'no kind "{kind}" is registered for version "{api_version}"'
         raise BadRequest(f'{kind} in version "{version}" cannot be handled as a {ref.kind}: {why}')
     if api_version != ref.api_version:
-        raise BadRequest(
-            f"the API version in the data ({api_version}) does not match the expected API version ({ref.api_version})"
-        )
+        raise BadRequest(f"the API version in the data ({api_version}) does not match the expected API version ({ref.api_version})")
     obj["kind"], obj["apiVersion"] = kind, api_version
 
 

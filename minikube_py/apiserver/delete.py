@@ -20,6 +20,7 @@ from minikube_py.apiserver.commit import Committer, serialise, with_revision
 from minikube_py.apiserver.decode import parse
 from minikube_py.apiserver.locks import KeyLocks
 from minikube_py.apiserver.options import DeleteOptions
+from minikube_py.apiserver.phases import Phases
 from minikube_py.apiserver.present import Presenter
 from minikube_py.meta.errors import NotFound, StatusError, conflict, not_found
 from minikube_py.resources.api import Obj, Resource
@@ -153,7 +154,7 @@ class Deleter:
     ) -> None:
         self._allocators = allocators
         self._cache, self._committer, self._locks = cache, committer, locks
-        self._admission, self._presenter, self._clock = admission, presenter, clock
+        self._admission, self._presenter, self._clock = Phases(admission), presenter, clock
 
     def options(self, call: Call) -> DeleteOptions:
         """The options of a deletion, from its body or query."""
@@ -212,10 +213,8 @@ class Deleter:
             {},
             call.warnings,
         )
-        for plugin in self._admission:
-            await plugin.admit(admission)
-        for plugin in self._admission:
-            await plugin.validate(admission)
+        await self._admission.admit(admission)
+        await self._admission.validate(admission)
         todo = plan(resource, obj, wanted, self._clock.time())
         if todo.pending:
             return entry.value, entry, False

@@ -7,7 +7,7 @@ may be given work: that adds every supervised component.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from minikube_py.aio import Health
 from minikube_py.apiserver.answers import text
@@ -24,7 +24,16 @@ class HealthChecks:
 
     def __init__(self, checks: Mapping[str, Check], components: Callable[[], Mapping[str, Health]]) -> None:
         self._checks, self._components = {"ping": lambda: "", **checks}, components
+        self.starting = False
+        """Whether components are still being started, of which /readyz cannot tell yet."""
         self.shutting_down = False
+        self.parts: dict[str, Sequence[str]] = {}
+        """The components of each part of the control plane."""
+
+    def groups(self) -> dict[str, str]:
+        """Every part by the name of the separate program that it is elsewhere: the first problem of its components, or ""."""
+        components = self._components()
+        return {part: next((components[n].problem for n in names if components[n].problem), "") for part, names in self.parts.items()}
 
     def checks(self, endpoint: str) -> dict[str, Check]:
         """The checks of an endpoint, in order."""
@@ -32,6 +41,7 @@ class HealthChecks:
         if endpoint == "readyz":
             for name, health in self._components().items():
                 found[name] = lambda health=health: health.problem  # type: ignore[misc]
+            found["startup"] = lambda: "components are still being started" if self.starting else ""
             found["shutdown"] = lambda: "the server is shutting down" if self.shutting_down else ""
         return found
 

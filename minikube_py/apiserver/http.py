@@ -13,9 +13,9 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import time
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Protocol, cast
@@ -258,9 +258,9 @@ class HttpFront:
         )  # fmt: skip
 
     def _date_line(self) -> bytes:
-        now = int(asyncio.get_running_loop().time())
+        now = int(time.time())
         if now != self._date[0]:
-            self._date = (now, f"Date: {formatdate(usegmt=True)}\r\n\r\n".encode())
+            self._date = (now, f"Date: {formatdate(now, usegmt=True)}\r\n\r\n".encode())
         return self._date[1]
 
     async def _body(self, http: Exchange, headers: Mapping[str, str]) -> bytes:
@@ -284,8 +284,8 @@ class HttpFront:
         assert response.stream is not None
         length = int(response.headers.get("Content-Length", -1))
         extra = response.headers
-        stream: AsyncGenerator[bytes, None] = _joined(response.stream)
-        if length > GZIP_FROM and _takes_gzip(http.headers):
+        stream = response.stream
+        if response.finite and (length > GZIP_FROM or length < 0) and _takes_gzip(http.headers):
             stream, length = _gzipped(stream), -1
             extra = {**extra, "Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
         task = asyncio.current_task()
@@ -293,7 +293,7 @@ class HttpFront:
         self._streams.add(task)
         writer = http.writer
         try:
-            async with aclosing(stream):
+            async with _closing(stream):
                 if http.transport is None:
                     return _CLOSING
                 http.transport.write(self._head(response, extra, length, close))
@@ -304,8 +304,14 @@ class HttpFront:
                     transport = http.transport
                     if transport is None or transport.is_closing():
                         return _CLOSING
+                    if not isinstance(chunk, bytes):
+                        chunk = b"".join(chunk)
                     transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
-                    await writer.drain()
+                    if http.protocol.writing_paused:
+                        await writer.drain()
+                    if response.finite:
+                        # A client that reads as fast as we write would have the loop to itself.
+                        await asyncio.sleep(0)
                 if chunked and http.transport is not None:
                     http.transport.write(b"0\r\n\r\n")
         except ConnectionError:
@@ -374,10 +380,11 @@ def _gzip(body: bytes) -> bytes:
     return packer.compress(body) + packer.flush()
 
 
-async def _joined(stream: AsyncIterator[bytes | Sequence[bytes]]) -> AsyncGenerator[bytes, None]:
+@contextlib.asynccontextmanager
+async def _closing(stream: AsyncIterator[Any]) -> AsyncIterator[None]:
+    """Close a stream that can be closed, in the end."""
     try:
-        async for chunk in stream:
-            yield chunk if isinstance(chunk, bytes) else b"".join(chunk)
+        yield
     finally:
         close = getattr(stream, "aclose", None)
         if close is not None:
@@ -385,11 +392,11 @@ async def _joined(stream: AsyncIterator[bytes | Sequence[bytes]]) -> AsyncGenera
                 await close()
 
 
-async def _gzipped(stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+async def _gzipped(stream: AsyncIterator[bytes | Sequence[bytes]]) -> AsyncGenerator[bytes, None]:
     """A stream compressed piece by piece in a thread, so that a big list does not hold the loop."""
     packer = zlib.compressobj(1, zlib.DEFLATED, 31)
     async for chunk in stream:
-        packed = await asyncio.to_thread(packer.compress, chunk)
+        packed = await asyncio.to_thread(packer.compress, chunk if isinstance(chunk, bytes) else b"".join(chunk))
         if packed:
             yield packed
     yield packer.flush()
@@ -397,5 +404,3 @@ async def _gzipped(stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
 
 def _too_large() -> RequestEntityTooLarge:
     return RequestEntityTooLarge(f"Request entity too large: limit is {MAX_BODY}")
-
-

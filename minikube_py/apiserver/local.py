@@ -53,9 +53,7 @@ class LocalTransport:
         async with aclosing(_chunks(response)) as chunks:
             yield response.status, chunks
 
-    def _request(
-        self, method: str, path: str, query: Mapping[str, str], body: bytes | None, content_type: str, accept: str
-    ) -> Request:
+    def _request(self, method: str, path: str, query: Mapping[str, str], body: bytes | None, content_type: str, accept: str) -> Request:
         headers = self._headers
         if content_type != JSON or accept != JSON:
             headers = {**headers, "content-type": content_type, "accept": accept}

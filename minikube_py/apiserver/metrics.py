@@ -12,6 +12,9 @@ from minikube_py.apiserver.requestinfo import RequestInfo
 
 Sample = tuple[str, Mapping[str, str], float]
 
+_SERIES = 10_000
+"""Counters of their own; requests beyond are counted without saying what they were about, since anybody may ask about anything."""
+
 
 class RequestMetrics:
     """How many requests had which verb, resource and code."""
@@ -22,7 +25,11 @@ class RequestMetrics:
     def count(self, info: RequestInfo, code: int) -> None:
         """One more request."""
         key = (info.verb, info.group, info.version, info.resource, info.subresource, code)
-        self._requests[key] = self._requests.get(key, 0) + 1
+        counted = self._requests.get(key)
+        if counted is None and len(self._requests) >= _SERIES:
+            key = (info.verb, "", "", "", "", code)
+            counted = self._requests.get(key)
+        self._requests[key] = (counted or 0) + 1
 
     def samples(self) -> Iterator[Sample]:
         """The counters as samples."""

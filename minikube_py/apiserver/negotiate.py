@@ -38,8 +38,11 @@ PLAIN = Output()
 
 
 @lru_cache(maxsize=256)
-def negotiate(accept: str) -> Output:
-    """The form that an Accept header asks for. Raises NotAcceptable where nothing that it names can be served."""
+def negotiate(accept: str, *, tables: bool = True) -> Output:
+    """The form that an Accept header asks for; `tables`: whether the endpoint can answer with a Table.
+
+    Raises NotAcceptable where nothing that it names can be served.
+    """
     if not accept or accept in (JSON, "*/*"):
         return PLAIN
     clauses = []
@@ -58,6 +61,8 @@ def negotiate(accept: str) -> Output:
         transform = named.get("as", "")
         if not transform:
             return Output(served)
+        if transform == TABLE and not tables:
+            continue
         if transform in _TRANSFORMS and named.get("g", "meta.k8s.io") == "meta.k8s.io" and named.get("v", "v1") == "v1":
             return Output(served, transform)
     raise NotAcceptable(f"only the following media types are accepted: {', '.join(ANSWER_TYPES)}")
@@ -74,6 +79,4 @@ def media_type(content_type: str, supported: tuple[str, ...] = BODY_TYPES, defau
         media = content_type.partition(";")[0].strip().lower()
         if media in supported:
             return media
-    raise UnsupportedMediaType(
-        f"the body of the request was in an unknown format - accepted media types include: {', '.join(supported)}"
-    )
+    raise UnsupportedMediaType(f"the body of the request was in an unknown format - accepted media types include: {', '.join(supported)}")

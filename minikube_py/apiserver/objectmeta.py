@@ -198,11 +198,23 @@ def _owner_faults(owners: Sequence[Mapping[str, Any]]) -> list[Cause]:
     return causes
 
 
-@lru_cache(maxsize=4096)
-def _key_faults(key: str) -> tuple[str, ...]:
-    return tuple(names.qualified_name(key))
+_USUAL = 128
+"""Length up to which what is found about a text is remembered: sound ones are hardly longer, and the others may be of any length."""
+
+
+def _key_faults(key: str) -> Sequence[str]:
+    return _known_key_faults(key) if len(key) <= _USUAL else names.qualified_name(key)
+
+
+def _value_faults(value: str) -> Sequence[str]:
+    return _known_value_faults(value) if len(value) <= _USUAL else names.label_value(value)
 
 
 @lru_cache(maxsize=4096)
-def _value_faults(value: str) -> tuple[str, ...]:
-    return tuple(names.label_value(value))
+def _known_key_faults(key: str) -> Sequence[str]:
+    return names.qualified_name(key)
+
+
+@lru_cache(maxsize=4096)
+def _known_value_faults(value: str) -> Sequence[str]:
+    return names.label_value(value)

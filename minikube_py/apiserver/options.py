@@ -90,7 +90,8 @@ def write_options(query: Mapping[str, str], user_agent: str, kind: str) -> Write
 
 def manager_of(user_agent: str) -> str:
     """The field manager that a user agent stands for: what precedes the first slash, in printable characters."""
-    return "".join(c for c in user_agent.split("/", 1)[0][:128] if c.isprintable()) or "unknown"
+    name = user_agent.split("/", 1)[0][:128]
+    return (name if name.isprintable() else "".join(c for c in name if c.isprintable())) or "unknown"
 
 
 class ListOptions(NamedTuple):

@@ -23,9 +23,7 @@ from minikube_py.schema.errors import SchemaError
 MAX_OPERATIONS = 10_000
 
 
-def patcher(
-    media: str, body: bytes, schema: Schema, validation: str, warnings: list[str]
-) -> Callable[[Callable[[], Obj]], Obj]:
+def patcher(media: str, body: bytes, schema: Schema, validation: str, warnings: list[str]) -> Callable[[Callable[[], Obj]], Obj]:
     """What applies a patch; the patch itself is read once, here. Raises BadRequest, RequestEntityTooLarge."""
     try:
         patch, duplicates = bodies.parse_json(body)
@@ -35,9 +33,7 @@ def patcher(
         if not isinstance(patch, list):
             raise BadRequest("error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp")
         if len(patch) > MAX_OPERATIONS:
-            raise RequestEntityTooLarge(
-                f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(patch)}"
-            )
+            raise RequestEntityTooLarge(f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(patch)}")
         faults = [f'json patch duplicate field "{path}"' for path in duplicates]
     else:
         if not isinstance(patch, dict):

@@ -261,9 +261,7 @@ class Proxies:
         kept = {n: v for n, v in answer.headers.items() if n.lower() not in _HOP_BY_HOP and n.lower() not in ("content-type", "date")}
         if answer.content_length is not None:
             kept["Content-Length"] = str(answer.content_length)
-        return Response(
-            answer.status, content_type=answer.headers.get("Content-Type", "text/plain"), headers=kept, stream=_chunks(answer)
-        )
+        return Response(answer.status, content_type=answer.headers.get("Content-Type", "text/plain"), headers=kept, stream=_chunks(answer))
 
 
 async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

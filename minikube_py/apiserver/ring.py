@@ -3,6 +3,10 @@
 Each resource has one channel with its events; pods have another one for each node, so that a kubelet's watch neither wakes for nor walks
 over other nodes' pods. What flows through: events in at a commit, wake-ups out, once a batch.
 
+Many watchers are woken in rounds: some at a time, so that others have their turn between, and under sustained writes no sooner again than
+they may have been served (a tenth of a millisecond each). The first change after a rest is told at once; those that come fast are told
+together, which costs little more than one of them, so that the writers are not starved by those who watch.
+
 What always holds: positions count all events that a channel ever had, so that a cursor which has fallen out is known by its number;
 `dropped` is the revision up to which events may be missing; a slow watcher holds nothing but its number.
 """
@@ -17,18 +21,69 @@ from operator import attrgetter
 
 from minikube_py.apiserver.entries import Event
 
+SHARE = 0.0001
+"""Seconds that a round leaves to each watcher before the next one begins."""
+LONGEST = 0.05
+"""Seconds that events wait for the next round at most."""
+_AT_ONCE = 64
+"""Watchers that are woken in one turn of the loop."""
+
 _revision = attrgetter("revision")
 
 
-class Channel:
-    """Events in revision order."""
+class Sleeper:
+    """A watcher that waits: for its channel, or until a time. The timer outlives a single wait, since it is what is set for seldom."""
 
-    __slots__ = ("_events", "_first", "_waiters", "dropped", "ended", "users")
+    __slots__ = ("_at", "_channel", "_loop", "_timer", "_waiter")
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._at = 0.0
+
+    async def sleep(self, until: float) -> None:
+        """Return when there is more in the channel, or when it is `until` by the loop's clock."""
+        if until != self._at or self._timer is None:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._at, self._timer = until, self._loop.call_at(until, self._ring)
+        self._waiter = self._loop.create_future()
+        self._channel.sleepers[self] = None
+        try:
+            await self._waiter
+        finally:
+            self._channel.sleepers.pop(self, None)
+
+    def wake(self) -> None:
+        """There is more."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def close(self) -> None:
+        """The watcher has ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _ring(self) -> None:
+        self._timer = None
+        self.wake()
+
+
+class Channel:
+    """Events in revision order. `told` is what has been made of them for the watchers who are being woken now, for those who come next."""
+
+    __slots__ = ("_again", "_events", "_first", "_next_round", "_round", "dropped", "ended", "sleepers", "told", "users")
 
     def __init__(self, dropped: int) -> None:
         self._events: list[Event] = []
         self._first = 0
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._round: asyncio.Handle | None = None
+        self._next_round = 0.0
+        self._again = False
+        self.sleepers: dict[Sleeper, None] = {}
+        self.told: dict[object, Sequence[bytes]] = {}
         self.dropped = dropped
         self.users = 0
         self.ended = False
@@ -60,24 +115,42 @@ class Channel:
             self.dropped = gone[-1].revision
         return gone
 
-    def wake(self) -> None:
-        """Tell all who wait that there is more."""
-        waiters, self._waiters = self._waiters, set()
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+    @property
+    def in_round(self) -> bool:
+        """Whether others are being woken, or will be, for the same events."""
+        return self._round is not None
 
-    async def wait(self, seconds: float) -> None:
-        """Sleep until there is more, or the time is over."""
+    def wake(self) -> None:
+        """Tell all who wait that there is more: now, or in the next round."""
+        if self._round is not None:
+            self._again = True
+            return
+        if not self.sleepers:
+            return
         loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
-        self._waiters.add(waiter)
-        timer = loop.call_later(seconds, _let_go, waiter)
-        try:
-            await waiter
-        finally:
-            timer.cancel()
-            self._waiters.discard(waiter)
+        now = loop.time()
+        if now >= self._next_round:
+            self._begin(loop, now)
+        else:
+            self._round = loop.call_at(self._next_round, self._begin, loop, self._next_round)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
+        waiting, self._again = list(self.sleepers), False
+        self._next_round = now + min(len(waiting) * SHARE, LONGEST)
+        self._go_on(loop, waiting)
+
+    def _go_on(self, loop: asyncio.AbstractEventLoop, waiting: list[Sleeper]) -> None:
+        for sleeper in waiting[:_AT_ONCE]:
+            sleeper.wake()
+        rest = waiting[_AT_ONCE:]
+        # Behind those who have just been woken, so that each of them finds what the first one has made.
+        self._round = loop.call_soon(self._go_on, loop, rest) if rest else loop.call_soon(self._end)
+
+    def _end(self) -> None:
+        self._round = None
+        self.told.clear()
+        if self._again:
+            self.wake()
 
 
 class Ring:
@@ -155,8 +228,3 @@ def _nodes_of(event: Event) -> set[str]:
         nodes.add(event.previous.node)
     nodes.discard("")
     return nodes
-
-
-def _let_go(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 from minikube_py.apiserver.cache import Entry
@@ -29,8 +30,19 @@ def field_terms(text: str) -> tuple[Term, ...]:
     return tuple(Term(r.key, "!=" if r.operator is unequal else "=", r.values[0]) for r in parsed.requirements)
 
 
+_USUAL = 512
+"""Length of selectors up to which it is remembered what they select."""
+
+
 def interest(resource: Resource, namespace: str, name: str, labels: str, fields: str) -> Interest:
-    """What selects the objects of a list or watch. Raises BadRequest for a selector that cannot be read, or an unknown field."""
+    """What selects the objects of a list or watch; the same for the same question, so that watchers who ask it can be told the same bytes.
+    Raises BadRequest for a selector that cannot be read, or an unknown field."""
+    if len(labels) + len(fields) > _USUAL:
+        return _interest(resource, namespace, name, labels, fields)
+    return _known_interest(resource, namespace, name, labels, fields)
+
+
+def _interest(resource: Resource, namespace: str, name: str, labels: str, fields: str) -> Interest:
     predicates: list[Callable[[Entry], bool]] = []
     chosen = name or None
     place = namespace or None
@@ -56,6 +68,9 @@ def interest(resource: Resource, namespace: str, name: str, labels: str, fields:
         return Interest(place, chosen, None, node)
     matches = predicates[0] if len(predicates) == 1 else lambda entry: all(predicate(entry) for predicate in predicates)
     return Interest(place, chosen, matches, node)
+
+
+_known_interest = lru_cache(maxsize=512)(_interest)
 
 
 def _supported(resource: Resource) -> str:

@@ -97,6 +97,7 @@ class ApiServer:
 
     def _own_subresources(self) -> dict[tuple[str, str, str], SubresourceHandler]:
         from minikube_py.apiserver.binding import Bindings
+        from minikube_py.apiserver.componentstatus import ComponentStatuses
         from minikube_py.apiserver.eviction import Evictions
         from minikube_py.apiserver.scale import KINDS, Scales
 
@@ -107,6 +108,8 @@ class ApiServer:
             found["", "pods", "binding"] = found["", "bindings", ""] = Bindings(self.writer, pods, self.clock)
             if budgets := by_plural.get(("policy", "poddisruptionbudgets")):
                 found["", "pods", "eviction"] = Evictions(self.cache, self.writer, self.deleter, budgets, self.clock)
+        if ("", "componentstatuses") in by_plural:
+            found["", "componentstatuses", ""] = ComponentStatuses(self.presenter, self.health, self.store)
         if self._proxies is not None:
             found["", "pods", "log"] = self._proxies.log
             found["", "pods", "exec"] = found["", "pods", "attach"] = self._proxies.execute
@@ -146,9 +149,7 @@ class ApiServer:
             self.authorize(Attributes(request.user, info.verb, path=info.path))
             return await self._routes.answer(request, info)
         verb = info.verb
-        attributes = Attributes(
-            request.user, verb, info.group, info.version, info.resource, info.subresource, info.namespace, info.name
-        )
+        attributes = Attributes(request.user, verb, info.group, info.version, info.resource, info.subresource, info.namespace, info.name)
         if verb in _SELECTING and request.query.get("fieldSelector"):
             terms = field_terms(request.query["fieldSelector"])
             if not info.name:
@@ -164,12 +165,12 @@ class ApiServer:
         if ref.plural == "namespaces" and not ref.group:
             info = info._replace(namespace="")
         accept = request.headers.get("accept", "")
-        call = Call(request, info, resource, ref, negotiate(accept) if accept else PLAIN)
+        handler = self._handlers.get((ref.group, ref.plural, info.subresource))
+        call = Call(request, info, resource, ref, negotiate(accept, tables=handler is None) if accept else PLAIN)
         if resource.deprecation:
             call.warnings.append(resource.deprecation)
         if info.subresource:
             return await self._subresource(call)
-        handler = self._handlers.get((ref.group, ref.plural, ""))
         if verb not in resource.verbs:
             raise _not_supported(call)
         if handler is not None:

@@ -43,15 +43,22 @@ def table(resource: Resource, values: Sequence[bytes], include: str, now: float,
     is the list's metadata as JSON, taken from the object where there is none; without `headers` the columns are not defined again. Raises
     BadRequest for an unknown `include`.
     """
-    include = include or "Metadata"
-    if include not in INCLUDES:
-        raise BadRequest(f"includeObject: Invalid value: \"{include}\": must be 'Metadata', 'Object', 'None', or empty")
-    shells = [_shell.decode(v) for v in values]
     if not meta:
-        version = _versioned.decode(shells[0].metadata).resourceVersion if shells else ""
+        version = _version(values[0]) if values else ""
         meta = orjson.dumps({"resourceVersion": version}) if version else b"{}"
-    rows = b",".join(_row(resource, value, shell, include, now) for value, shell in zip(values, shells, strict=True))
-    return b"".join((_HEAD, meta, b',"columnDefinitions":', definitions(resource) if headers else b"null", b',"rows":[', rows, b"]}"))
+    head = opening(resource, meta, include, headers=headers)
+    return head + b",".join([row(resource, value, include, now) for value in values]) + CLOSING
+
+
+CLOSING = b"]}"
+"""What follows the last row."""
+
+
+def opening(resource: Resource, meta: bytes, include: str, *, headers: bool = True) -> bytes:
+    """What precedes the first row of a Table with this metadata. Raises BadRequest for an unknown `include`."""
+    if include and include not in INCLUDES:
+        raise BadRequest(f"includeObject: Invalid value: \"{include}\": must be 'Metadata', 'Object', 'None', or empty")
+    return b"".join((_HEAD, meta, b',"columnDefinitions":', definitions(resource) if headers else b"null", b',"rows":['))
 
 
 def event(resource: Resource, kind: str, value: bytes, include: str, now: float, *, headers: bool) -> bytes:
@@ -88,7 +95,9 @@ def _version(value: bytes) -> str:
     return _versioned.decode(_shell.decode(value).metadata).resourceVersion
 
 
-def _row(resource: Resource, value: bytes, shell: _Shell, include: str, now: float) -> bytes:
+def row(resource: Resource, value: bytes, include: str, now: float) -> bytes:
+    """One object as a row."""
+    shell = _shell.decode(value)
     obj: Obj = orjson.loads(value)
     if shell.apiVersion != resource.ref.api_version:
         obj = _hub(resource, shell.apiVersion, obj)
@@ -97,7 +106,7 @@ def _row(resource: Resource, value: bytes, shell: _Shell, include: str, now: flo
     marks = columns.conditions(obj) if columns.conditions else ()
     if marks:
         parts += (b',"conditions":', orjson.dumps(marks))
-    if include == "Metadata":
+    if include in ("", "Metadata"):
         parts += (b',"object":', _PARTIAL, bytes(shell.metadata), b"}}")
     else:
         parts += (b',"object":', value if include == "Object" else b"null", b"}")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ import orjson
 
 from minikube_py.apiserver.cache import Cache, ResourceCache
 from minikube_py.apiserver.entries import ADDED, BOOKMARK, DELETED, ERROR, MODIFIED, Entry, Event, frame
-from minikube_py.apiserver.ring import Channel
+from minikube_py.apiserver.ring import Channel, Sleeper
 from minikube_py.meta.errors import Expired, StatusError
 from minikube_py.resources.api import Resource
 from minikube_py.store.api import Compacted
@@ -90,15 +90,17 @@ async def watch(
     None) marks the end of the initial events by a bookmark with the annotation k8s.io/initial-events-end. Raises nothing of its own: an
     error after the start of a watch is an ERROR event, as upstream has it."""
     source = cache.of(resource)
-    watcher = _Watcher(cache, source, interest, encode, encode_bookmark or default_bookmark(resource))
     channel = source.ring.open(interest.node)
+    sleeper = Sleeper(channel)
+    watcher = _Watcher(cache, source, interest, encode, encode_bookmark or default_bookmark(resource))
     try:
-        async with aclosing(watcher.run(channel, since, bookmarks, send_initial_events, timeout, bookmark_interval)) as chunks:
+        async with aclosing(watcher.run(channel, sleeper, since, bookmarks, send_initial_events, timeout, bookmark_interval)) as chunks:
             async for chunk in chunks:
                 yield chunk
     except Compacted as error:
         yield error_line(Expired(f"too old resource version: {error.revision} ({error.floor})"))
     finally:
+        sleeper.close()
         source.ring.close(interest.node, channel)
 
 
@@ -112,7 +114,14 @@ class _Watcher:
         self._encode, self._encode_bookmark = encode, encode_bookmark
 
     async def run(
-        self, channel: Channel, since: int | None, bookmarks: bool, mark_initial: bool, timeout: float, bookmark_interval: float
+        self,
+        channel: Channel,
+        sleeper: Sleeper,
+        since: int | None,
+        bookmarks: bool,
+        mark_initial: bool,
+        timeout: float,
+        bookmark_interval: float,
     ) -> AsyncGenerator[bytes, None]:
         store = self._cache.store
         if since is not None and since < store.floor:
@@ -139,10 +148,9 @@ class _Watcher:
                 return
             if events:
                 # Told are those of this moment; while the client takes them, more may come, and are the next turn's.
-                position += len(events)
-                lines = (line for event in events if event.revision > seen and (line := self._line(event)) is not None)
-                for chunk in _join(lines):
+                for chunk in self._told(channel, position, events, seen):
                     yield chunk
+                position += len(events)
                 continue
             now = loop.time()
             if now >= deadline or now >= next_bookmark:
@@ -152,7 +160,17 @@ class _Watcher:
                     return
                 next_bookmark = now + _about(bookmark_interval)
                 continue
-            await channel.wait((min(deadline, next_bookmark) if bookmarks else deadline) - now)
+            await sleeper.sleep(min(deadline, next_bookmark) if bookmarks else deadline)
+
+    def _told(self, channel: Channel, position: int, events: Sequence[Event], seen: int) -> Iterable[bytes]:
+        """The chunks of these events. Watchers who are woken together and want to hear the same are told the same chunks."""
+        if self._encode is not None or not channel.in_round or events[0].revision <= seen:
+            return _join(line for event in events if event.revision > seen and (line := self._line(event)) is not None)
+        key = (self._interest, position, len(events))
+        found = channel.told.get(key)
+        if found is None:
+            found = channel.told[key] = list(_join(line for event in events if (line := self._line(event)) is not None))
+        return found
 
     def _initial(self, entries: Iterable[Entry]) -> Iterable[bytes]:
         encode = self._encode

@@ -19,6 +19,7 @@ from minikube_py.apiserver.call import Call
 from minikube_py.apiserver.commit import Committer, serialise, with_revision
 from minikube_py.apiserver.locks import KeyLocks
 from minikube_py.apiserver.options import WriteOptions
+from minikube_py.apiserver.phases import Phases
 from minikube_py.meta.errors import OBJECT_MODIFIED, AlreadyExists, Cause, already_exists, conflict, invalid, qualified
 from minikube_py.resources.api import Obj, WriteContext
 from minikube_py.schema import fields
@@ -46,7 +47,8 @@ class Writer:
         allocators: Mapping[tuple[str, str], Allocator] = {},
     ) -> None:
         self._allocators = allocators
-        self._cache, self._definitions, self._admission, self._clock, self._choose = cache, definitions, admission, clock, choose
+        self._cache, self._definitions, self._clock, self._choose = cache, definitions, clock, choose
+        self._admission = Phases(admission)
         self.committer = Committer(store, cache)
         self.locks = KeyLocks()
 
@@ -71,7 +73,7 @@ class Writer:
         admission = AdmissionRequest(
             Operation.CREATE, resource, "", namespace, meta.get("name") or "", obj, None, request.user, options.dry_run, {}, call.warnings
         )
-        await self._admit(admission)
+        await self._admission.admit(admission)
         allocator = self._allocators.get((ref.group, ref.plural))
         undos = await allocator.allocate(obj, None, options.dry_run) if allocator is not None else ()
         try:
@@ -83,7 +85,7 @@ class Writer:
             causes += strategy.validate(obj)
             if causes:
                 raise invalid(ref.kind, meta.get("name") or "", causes, ref.group)
-            await self._validate(admission)
+            await self._admission.validate(admission)
             call.warnings += strategy.warnings(obj, None)
             return await self._store_new(call, obj, generated, options.dry_run)
         except BaseException:
@@ -161,8 +163,8 @@ class Writer:
 
     async def admit(self, request: AdmissionRequest) -> None:
         """Both phases of admission for what is not an object of its own (a Binding, an Eviction, a connection)."""
-        await self._admit(request)
-        await self._validate(request)
+        await self._admission.admit(request)
+        await self._admission.validate(request)
 
     async def _change(self, call: Call, entry: Entry, mutate: Mutate, options: WriteOptions, subresource: str) -> bytes:
         resource, request, ref = call.resource, call.request, call.resource.ref
@@ -188,7 +190,7 @@ class Writer:
         admission = AdmissionRequest(
             Operation.UPDATE, resource, subresource, call.info.namespace, name, new, old, request.user, options.dry_run, {}, call.warnings
         )
-        await self._admit(admission)
+        await self._admission.admit(admission)
         objectmeta.carry_over(meta, old_meta)
         allocator = self._allocators.get((ref.group, ref.plural)) if not subresource else None
         undos = await allocator.allocate(new, old, options.dry_run) if allocator is not None else ()
@@ -199,7 +201,7 @@ class Writer:
             causes += strategy.validate_update(new, old, context)
             if causes:
                 raise invalid(ref.kind, name, causes, ref.group)
-            await self._validate(admission)
+            await self._admission.validate(admission)
             call.warnings += strategy.warnings(new, old)
             if new == old and orjson.dumps(new, option=orjson.OPT_SORT_KEYS) == orjson.dumps(old, option=orjson.OPT_SORT_KEYS):
                 return entry.value
@@ -281,14 +283,6 @@ class Writer:
             new["metadata"]["managedFields"] = managed
         else:
             new["metadata"].pop("managedFields", None)
-
-    async def _admit(self, request: AdmissionRequest) -> None:
-        for plugin in self._admission:
-            await plugin.admit(request)
-
-    async def _validate(self, request: AdmissionRequest) -> None:
-        for plugin in self._admission:
-            await plugin.validate(request)
 
 
 def ends_deletion(new: Obj, old: Obj) -> bool:

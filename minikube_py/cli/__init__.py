@@ -1,1 +1,1 @@
-"""The command line: `minikube-py server`, `kubeconfig`, `version`. One file a command; heavy imports happen inside the commands."""
+"""The command line, one file a command: server, agent, token, kubeconfig, version. Heavy imports happen inside the commands."""

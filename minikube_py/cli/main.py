@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import click
 
+from minikube_py.cli.agent import agent
 from minikube_py.cli.kubeconfig import kubeconfig
 from minikube_py.cli.server import server
+from minikube_py.cli.token import token
 from minikube_py.cli.version import version
 
 
@@ -18,5 +20,7 @@ def main() -> None:
 
 
 main.add_command(server)
+main.add_command(agent)
+main.add_command(token)
 main.add_command(kubeconfig)
 main.add_command(version)

@@ -50,7 +50,7 @@ def config_option(function: F) -> F:
         path = Path(value) if value else DEFAULT_CONFIG_FILE
         if not value and not path.exists():
             return
-        ctx.default_map = {**(ctx.default_map or {}), **_read_file(path, ctx.command)}
+        ctx.default_map = {**(ctx.default_map or {}), **_read_file(path, ctx)}
 
     return click.option(
         "--config",
@@ -64,7 +64,7 @@ def config_option(function: F) -> F:
     )(function)
 
 
-def _read_file(path: Path, command: click.Command) -> dict[str, Any]:
+def _read_file(path: Path, ctx: click.Context) -> dict[str, Any]:
     import yaml
 
     try:
@@ -77,9 +77,16 @@ def _read_file(path: Path, command: click.Command) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise click.UsageError(f"the configuration file {path} must hold keys and values")
-    known = {p.name for p in command.params}
+    known = _names(ctx.find_root().command) | {p.name for p in ctx.command.params}
     values = {str(key).replace("-", "_"): value for key, value in content.items()}
     for key in values:
         if key not in known or key == "config":
             raise click.UsageError(f"the configuration file {path} has an unknown key: {key.replace('_', '-')}")
-    return {key: value if isinstance(value, bool | list) else str(value) for key, value in values.items()}
+    mine = {p.name for p in ctx.command.params}
+    return {key: value if isinstance(value, bool | list) else str(value) for key, value in values.items() if key in mine}
+
+
+def _names(command: click.Command) -> set[str | None]:
+    """What a command and those below it may be told: they share the file."""
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    return {p.name for p in command.params}.union(*(_names(child) for child in below))

@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 
 import click
 
+from minikube_py.cli.imports import quick_imports
 from minikube_py.cli.options import config_option, option
 from minikube_py.config import (
     COMPONENTS,
     DEFAULT_DATA_DIR,
     DEFAULT_KUBECONFIG,
+    OVERLAYS,
     ConfigError,
     ServerConfig,
     parse_address,
@@ -41,6 +43,7 @@ T = TypeVar("T")
 @option("--service-node-port-range", "The ports for NodePort services.", default="30000-32767", metavar="FIRST-LAST")
 @option("--cluster-dns", "The address of the cluster's DNS.  [default: the tenth of --service-cidr]", metavar="IP")
 @option("--cluster-domain", "The DNS domain of the cluster.", default="cluster.local", metavar="DOMAIN")
+@option("--overlay", "How packets for the pods of other nodes travel.", default="vxlan", type=click.Choice(OVERLAYS))
 @option("--node-name", "The name of this machine's node.  [default: the host name]", metavar="NAME")
 @option("--node-ip", "The address of this machine's node.  [default: the one that the default route uses]", metavar="IP")
 @option("--node-label", "A label for this machine's node (repeatable).", many=True, metavar="KEY=VALUE")
@@ -64,8 +67,10 @@ def server(**options: Any) -> None:
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
 
-    from minikube_py.server import StartError, run
+    with quick_imports():
+        from minikube_py.server import StartError, load, run
 
+        load(config)
     try:
         run(config)
     except StartError as error:
@@ -97,6 +102,7 @@ def _config(options: dict[str, Any]) -> ServerConfig:
         service_node_port_range=parse_port_range("--service-node-port-range", options["service_node_port_range"]),
         cluster_dns=given("cluster_dns", parse_address) or service_cidr[10],
         cluster_domain=options["cluster_domain"],
+        overlay=options["overlay"],
         node_name=(options["node_name"] or "").lower(),
         node_ip=given("node_ip", parse_address),
         node_label=dict(all_of("node_label", parse_label)),

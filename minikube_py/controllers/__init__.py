@@ -13,18 +13,29 @@ from minikube_py.client import Client
 from minikube_py.control import Informers
 from minikube_py.controllers.base import Context, Controller, Options
 from minikube_py.controllers.clusterrole_aggregation import ClusterRoleAggregation
+from minikube_py.controllers.cronjob import CronJobController
+from minikube_py.controllers.csr_approving import CSRApprovingController
+from minikube_py.controllers.csr_cleaner import CSRCleanerController
+from minikube_py.controllers.csr_signing import CSRSigningController
+from minikube_py.controllers.daemonset import DaemonSetController
 from minikube_py.controllers.deployment import DeploymentController
+from minikube_py.controllers.disruption import DisruptionController
 from minikube_py.controllers.endpoints import EndpointsController
 from minikube_py.controllers.endpointslice import EndpointSliceController
+from minikube_py.controllers.endpointslicemirroring import EndpointSliceMirroringController
 from minikube_py.controllers.garbagecollector import GarbageCollector
+from minikube_py.controllers.job import JobController
 from minikube_py.controllers.namespace import NamespaceController
 from minikube_py.controllers.node_ipam import NodeIPAMController
 from minikube_py.controllers.node_lifecycle import NodeLifecycleController
 from minikube_py.controllers.podgc import PodGCController
-from minikube_py.controllers.replicaset import ReplicaSetController
+from minikube_py.controllers.replicaset import ReplicaSetController, ReplicationControllerController
 from minikube_py.controllers.rootca import RootCAPublisher
 from minikube_py.controllers.serviceaccount import ServiceAccountController
+from minikube_py.controllers.statefulset import StatefulSetController
 from minikube_py.controllers.taint_eviction import TaintEvictionController
+from minikube_py.controllers.token_cleaner import TokenCleanerController
+from minikube_py.controllers.ttl_after_finished import TTLAfterFinishedController
 
 CONTROLLERS: tuple[type[Controller], ...] = (
     NamespaceController,
@@ -36,9 +47,22 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     TaintEvictionController,
     DeploymentController,
     ReplicaSetController,
+    ReplicationControllerController,
+    DaemonSetController,
+    StatefulSetController,
+    JobController,
+    CronJobController,
+    TTLAfterFinishedController,
+    DisruptionController,
     EndpointSliceController,
+    EndpointSliceMirroringController,
     EndpointsController,
+    EndpointSliceMirroringController,
     PodGCController,
+    CSRApprovingController,
+    CSRSigningController,
+    CSRCleanerController,
+    TokenCleanerController,
     # last: it follows what the others follow through their informers, and all other kinds by itself
     GarbageCollector,
 )

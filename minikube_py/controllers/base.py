@@ -21,6 +21,7 @@ from minikube_py.client import Client
 from minikube_py.client.transport import TransportError
 from minikube_py.control import ControlLoop, EventRecorder, Informer, Informers, Watch
 from minikube_py.meta.errors import StatusError, not_found
+from minikube_py.pki.issue import KeyPair
 from minikube_py.types.meta import ObjectMeta, V, controller_of
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,10 @@ class Options:
     discovery_period: float = 30.0
     root_ca: str = ""
     """The PEM bundle that every namespace gets as kube-root-ca.crt."""
+    authorities: Mapping[str, KeyPair] = field(default_factory=dict)
+    """By signer name: who signs certificate signing requests."""
+    reserved_names: frozenset[str] = frozenset()
+    """Names and addresses of the API server: no node gets a serving certificate for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,7 @@ class Fresh(Generic[V]):
             informer.add_index(name, index)
         self._written: dict[str, V] = {}
         self._deleted: dict[str, V] = {}
+        self._ending: dict[str, tuple[str, str]] = {}
 
     def wrote(self, view: V) -> V:
         """Remember what a create, update or patch answered."""
@@ -117,11 +123,17 @@ class Fresh(Generic[V]):
         self._written.pop(view.key, None)
         self._deleted[view.key] = view
 
+    def ending(self, view: V, stamp: str) -> None:
+        """Remember an acknowledged delete request of what ends gracefully: it is shown as being deleted until the informer shows that."""
+        if view.metadata.deletionTimestamp is None:
+            self._ending[view.key] = (view.metadata.uid, stamp)
+
     def get(self, key: str) -> V | None:
         """One object, or None where it is absent or deleted by us."""
         self._settle()
         written = self._written.get(key)
-        return written if written is not None else self._alive(self.informer.get(key))
+        found = written if written is not None else self._alive(self.informer.get(key))
+        return found if found is None else self._as_ending(found)
 
     def list(self, namespace: str | None = None) -> Sequence[V]:
         """All objects, or those of a namespace."""
@@ -134,11 +146,17 @@ class Fresh(Generic[V]):
 
     def _overlay(self, views: Sequence[V], fits: Callable[[V], bool]) -> Sequence[V]:
         self._settle()
-        if not self._written and not self._deleted:
+        if not self._written and not self._deleted and not self._ending:
             return list(views)
         found = {view.key: view for view in views if self._alive(view) is not None and view.key not in self._written}
         found.update((key, view) for key, view in self._written.items() if fits(view))
-        return list(found.values())
+        return [self._as_ending(view) for view in found.values()]
+
+    def _as_ending(self, view: V) -> V:
+        uid, stamp = self._ending.get(view.key, ("", ""))
+        if uid != view.metadata.uid or view.metadata.deletionTimestamp is not None:
+            return view
+        return msgspec.structs.replace(view, metadata=msgspec.structs.replace(view.metadata, deletionTimestamp=stamp))
 
     def _alive(self, view: V | None) -> V | None:
         if view is None:
@@ -153,9 +171,16 @@ class Fresh(Generic[V]):
                 del self._written[key]
         if self._deleted:
             for key, gone in list(self._deleted.items()):
-                current = self.informer.get(key)
-                if current is None or current.metadata.uid != gone.metadata.uid or current.metadata.deletionTimestamp is not None:
+                if self._ended(key, gone.metadata.uid):
                     del self._deleted[key]
+        if self._ending:
+            for key, (uid, _) in list(self._ending.items()):
+                if key not in self._written and self._ended(key, uid):
+                    del self._ending[key]
+
+    def _ended(self, key: str, uid: str) -> bool:
+        current = self.informer.get(key)
+        return current is None or current.metadata.uid != uid or current.metadata.deletionTimestamp is not None
 
 
 class Pace:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple
 
 from minikube_py.client import Client, Patch
-from minikube_py.controllers.base import Fresh
+from minikube_py.controllers.base import Fresh, controller_uid
 from minikube_py.meta.errors import Invalid, NotFound
 from minikube_py.meta.selectors import matches
 from minikube_py.types.meta import LabelSelector, Object, V, controller_of, owner_reference
@@ -47,20 +47,25 @@ def plan_claim(
     return Claim(tuple(held), tuple(adopt), tuple(release))
 
 
-async def apply_claim(client: Client, fresh: Fresh[V], owner: Object, claim: Claim[V]) -> Sequence[V]:
-    """Adopt and release; gives everything that the owner holds afterwards."""
+async def apply_claim(client: Client, fresh: Fresh[V], owner: Object, claim: Claim[V], finalizer: str = "") -> Sequence[V]:
+    """Adopt and release; gives everything that the owner holds afterwards. What is held has the finalizer, what is released has not."""
     held = list(claim.held)
     if claim.adopt:
         live = await client.get(type(owner), owner.metadata.name, owner.metadata.namespace)
         if live.metadata.uid == owner.metadata.uid and live.metadata.deletionTimestamp is None:
             for view in claim.adopt:
-                patch = {"metadata": {"uid": view.metadata.uid, "ownerReferences": [owner_reference(owner)]}}
-                adopted = await _patch(client, fresh, view, patch)
+                meta: dict[str, Any] = {"uid": view.metadata.uid, "ownerReferences": [owner_reference(owner)]}
+                if finalizer:
+                    meta["finalizers"] = [finalizer]
+                adopted = await _patch(client, fresh, view, {"metadata": meta})
                 if adopted is not None:
                     held.append(adopted)
     for view in claim.release:
         reference = {"$patch": "delete", "uid": owner.metadata.uid}
-        await _patch(client, fresh, view, {"metadata": {"uid": view.metadata.uid, "ownerReferences": [reference]}})
+        meta = {"uid": view.metadata.uid, "ownerReferences": [reference]}
+        if finalizer:
+            meta["$deleteFromPrimitiveList/finalizers"] = [finalizer]
+        await _patch(client, fresh, view, {"metadata": meta})
     return held
 
 
@@ -73,3 +78,18 @@ async def _patch(client: Client, fresh: Fresh[V], view: V, patch: dict[str, Any]
     except Invalid:
         # the object has got another controller meanwhile: it is theirs
         return None
+
+
+def controller_index(view: Object) -> tuple[str, ...]:
+    """Files a view under its controller's uid, or under its namespace's orphans."""
+    return (controller_uid(view.metadata) or orphans_of(view.metadata.namespace),)
+
+
+def orphans_of(namespace: str) -> str:
+    """Where `controller_index` files what has no controller."""
+    return f"orphans of {namespace}"
+
+
+def candidates(fresh: Fresh[V], owner: Object) -> list[V]:
+    """What an owner may claim: what it controls, and the orphans of its namespace. `fresh` has `controller_index` as "controller"."""
+    return [*fresh.by_index("controller", owner.metadata.uid), *fresh.by_index("controller", orphans_of(owner.metadata.namespace))]

@@ -1,4 +1,4 @@
-"""ReplicaSets: as many pods as spec.replicas says, made from the template.
+"""ReplicaSets and ReplicationControllers: as many pods as spec.replicas says, made from the template.
 
 plan(): the set and its pods → how many to create, which to delete, the status. The controller applies it: creates in growing batches, so
 that a fault costs one call, and counts its own writes at once, so that a slow watch never makes it over-create.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from minikube_py.control import Watch
+import msgspec
+
+from minikube_py.control import Informer, Watch
 from minikube_py.controllers.base import (
     Context,
     Controller,
@@ -24,7 +26,7 @@ from minikube_py.controllers.base import (
     namespace_is_ending,
     slow_start,
 )
-from minikube_py.controllers.claims import apply_claim, plan_claim
+from minikube_py.controllers.claims import apply_claim, candidates, controller_index, plan_claim
 from minikube_py.controllers.pods import (
     condition_json,
     condition_of,
@@ -40,10 +42,13 @@ from minikube_py.meta.errors import NotFound, StatusError
 from minikube_py.meta.selectors import matches
 from minikube_py.types.meta import controller_of
 from minikube_py.types.pod import Pod, is_ready, is_terminal
-from minikube_py.types.workload import ReplicaSet, ReplicaSetStatus, template_labels
+from minikube_py.types.workload import ReplicaSet, ReplicaSetStatus, ReplicationController, template_labels
 
 BURST = 500
 """The most pods that one look creates or deletes."""
+
+S = TypeVar("S", ReplicaSet, ReplicationController)
+AnySet = ReplicaSet | ReplicationController
 
 _COUNTS = ("fullyLabeledReplicas", "readyReplicas", "availableReplicas")
 
@@ -55,7 +60,7 @@ class Plan(NamedTuple):
     delete: tuple[Pod, ...]
 
 
-def plan(replica_set: ReplicaSet, pods: Sequence[Pod], related: Iterable[Pod], now: float) -> Plan:
+def plan(replica_set: AnySet, pods: Sequence[Pod], related: Iterable[Pod], now: float) -> Plan:
     """Bring the active pods to spec.replicas, at most BURST at once. `related`: pods of all sets of the same owner, for the ranking."""
     if replica_set.metadata.deletionTimestamp is not None:
         return Plan(0, ())
@@ -68,7 +73,7 @@ def plan(replica_set: ReplicaSet, pods: Sequence[Pod], related: Iterable[Pod], n
     return Plan(0, tuple(deletion_order(active, related, now)[: min(difference, BURST)]))
 
 
-def status(replica_set: ReplicaSet, pods: Sequence[Pod], failure: tuple[str, str] | None, now: float) -> ReplicaSetStatus:
+def status(replica_set: AnySet, pods: Sequence[Pod], failure: tuple[str, str] | None, now: float) -> ReplicaSetStatus:
     """The status that the pods make. `failure`: (reason, message) of what could not be created or deleted."""
     wanted = template_labels(replica_set.spec.template).items()
     minimum = replica_set.spec.minReadySeconds
@@ -99,17 +104,19 @@ def status_json(new: ReplicaSetStatus) -> dict[str, Any]:
     return body
 
 
-class ReplicaSetController(Controller):
-    """Drives every ReplicaSet."""
+class _SetController(Controller, Generic[S]):
+    """Drives every object of one of the two kinds."""
 
-    name = "replicaset"
-    identity = "replicaset-controller"
+    kind: ClassVar[type[Any]]
+    """The view: ReplicaSet or ReplicationController."""
+    uncounted: ClassVar[frozenset[str]] = frozenset()
+    """Counts that the kind's status does not have."""
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._sets = context.informers.of(ReplicaSet)
+        self._sets: Informer[S] = context.informers.of(self.kind)
         self._sets.add_index("controller", lambda replica_set: (controller_uid(replica_set.metadata),))
-        self._pods: Fresh[Pod] = Fresh(context.informers.of(Pod), {"controller": _pod_controller})
+        self._pods: Fresh[Pod] = Fresh(context.informers.of(Pod), {"controller": controller_index})
         self._pace = Pace(self.clock)
 
     def watches(self) -> Sequence[Watch]:
@@ -119,11 +126,11 @@ class ReplicaSetController(Controller):
         ref = controller_of(pod.metadata)
         namespace = pod.metadata.namespace
         if ref is not None:
-            if ref.kind == "ReplicaSet":
+            if ref.kind == self.kind.resource.kind:
                 yield f"{namespace}/{ref.name}"
             return
         for replica_set in self._sets.list(namespace):
-            if matches(replica_set.spec.selector, pod.metadata.labels):
+            if matches(replica_set.label_selector, pod.metadata.labels):
                 yield replica_set.key
 
     async def reconcile(self, key: str) -> float | None:
@@ -134,8 +141,8 @@ class ReplicaSetController(Controller):
             return wait
         started = time.perf_counter()
         meta = replica_set.metadata
-        candidates = [*self._pods.by_index("controller", meta.uid), *self._pods.by_index("controller", _orphans(meta.namespace))]
-        claim = plan_claim(replica_set, replica_set.spec.selector, candidates, eligible=lambda pod: not is_terminal(pod))
+        found = candidates(self._pods, replica_set)
+        claim = plan_claim(replica_set, replica_set.label_selector, found, eligible=lambda pod: not is_terminal(pod))
         pods = list(claim.held)
         if claim.adopt or claim.release:
             pods = list(await apply_claim(self.client, self._pods, replica_set, claim))
@@ -146,7 +153,7 @@ class ReplicaSetController(Controller):
         failure = await self._apply(replica_set, todo)
         started = time.perf_counter()
         if todo.create or todo.delete:
-            pods = [pod for pod in self._pods.by_index("controller", meta.uid) if matches(replica_set.spec.selector, pod.metadata.labels)]
+            pods = [pod for pod in self._pods.by_index("controller", meta.uid) if matches(replica_set.label_selector, pod.metadata.labels)]
         now = self.clock.time()
         await self._write_status(replica_set, status(replica_set, self._with_ending(meta.uid, pods), _reason(failure, todo), now))
         again = next_available(pods, replica_set.spec.minReadySeconds, now) if replica_set.spec.minReadySeconds else None
@@ -159,18 +166,16 @@ class ReplicaSetController(Controller):
 
     def _with_ending(self, uid: str, pods: Sequence[Pod]) -> Sequence[Pod]:
         """The pods, and those that we asked to be deleted and that the informer still shows: they count as terminating."""
-        shown = {pod.metadata.uid for pod in pods}
-        ending = (p for p in self._pods.informer.by_index("controller", uid) if p.metadata.uid not in shown)
-        return [*pods, *(pod for pod in ending if pod.metadata.deletionTimestamp is not None)]
+        return [*pods, *_also_ending(pods, self._pods.informer.by_index("controller", uid))]
 
-    def _related(self, replica_set: ReplicaSet, pods: Sequence[Pod]) -> list[Pod]:
+    def _related(self, replica_set: S, pods: Sequence[Pod]) -> list[Pod]:
         owner = controller_uid(replica_set.metadata)
         if not owner:
             return list(pods)
         siblings = [s for s in self._sets.by_index("controller", owner) if s.metadata.namespace == replica_set.metadata.namespace]
         return [pod for sibling in siblings for pod in self._pods.by_index("controller", sibling.metadata.uid)]
 
-    async def _apply(self, replica_set: ReplicaSet, todo: Plan) -> Failure | None:
+    async def _apply(self, replica_set: S, todo: Plan) -> Failure | None:
         namespace = replica_set.metadata.namespace
         if todo.create:
             body = pod_body(replica_set, replica_set.spec.template)
@@ -188,7 +193,7 @@ class ReplicaSetController(Controller):
             return failures[0] if failures else None
         return None
 
-    async def _delete(self, replica_set: ReplicaSet, pod: Pod) -> StatusError | None:
+    async def _delete(self, replica_set: S, pod: Pod) -> StatusError | None:
         name = pod.metadata.name
         try:
             await self.client.delete(Pod, name, pod.metadata.namespace, uid=pod.metadata.uid)
@@ -202,8 +207,10 @@ class ReplicaSetController(Controller):
             self.events.record(replica_set, "Normal", "SuccessfulDelete", f"Deleted pod: {name}")
         return None
 
-    async def _write_status(self, replica_set: ReplicaSet, new: ReplicaSetStatus) -> None:
+    async def _write_status(self, replica_set: S, new: ReplicaSetStatus) -> None:
         current = self._sets.get(replica_set.key) or replica_set
+        if "terminatingReplicas" in self.uncounted:
+            new = msgspec.structs.replace(new, terminatingReplicas=None)
         if current.metadata.uid != replica_set.metadata.uid or new == current.status:
             return
         try:
@@ -212,18 +219,32 @@ class ReplicaSetController(Controller):
             return
 
 
+class ReplicaSetController(_SetController[ReplicaSet]):
+    """Drives every ReplicaSet."""
+
+    name = "replicaset"
+    identity = "replicaset-controller"
+    kind = ReplicaSet
+
+
+class ReplicationControllerController(_SetController[ReplicationController]):
+    """Drives every ReplicationController."""
+
+    name = "replicationcontroller"
+    identity = "replication-controller"
+    kind = ReplicationController
+    uncounted = frozenset({"terminatingReplicas"})
+
+
+def _also_ending(pods: Sequence[Pod], shown: Sequence[Pod]) -> list[Pod]:
+    known = {pod.metadata.uid for pod in pods}
+    return [pod for pod in shown if pod.metadata.uid not in known and pod.metadata.deletionTimestamp is not None]
+
+
 def _reason(failure: Failure | None, todo: Plan) -> tuple[str, str] | None:
     if failure is None:
         return None
     return ("FailedCreate" if todo.create else "FailedDelete", str(failure))
 
 
-def _orphans(namespace: str) -> str:
-    return f"orphans of {namespace}"
-
-
-def _pod_controller(pod: Pod) -> tuple[str, ...]:
-    return (controller_uid(pod.metadata) or _orphans(pod.metadata.namespace),)
-
-
-__all__ = ["BURST", "Plan", "ReplicaSetController", "plan", "status", "status_json"]
+__all__ = ["BURST", "Plan", "ReplicaSetController", "ReplicationControllerController", "plan", "status", "status_json"]

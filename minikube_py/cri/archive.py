@@ -70,6 +70,10 @@ class Layer:
         """Add a symbolic link."""
         self._add(name, tarfile.SYMTYPE, 0o777, target=target)
 
+    def has(self, name: str) -> bool:
+        """Whether there is something under this name."""
+        return name.strip("/") in self._names
+
     def tree(self, root: Path) -> None:
         """Add everything below a directory of this machine; owners become root, times zero. Sockets and devices are left out."""
         for path in sorted(root.rglob("*")):

@@ -26,6 +26,7 @@ _DRAIN = 64
 _CACHE_BOUND = 10_000
 _TCP_CONNECTIONS = 200
 _TCP_IDLE = 10.0
+_PORT_ATTEMPTS = 10
 
 
 class DnsServer:
@@ -47,13 +48,31 @@ class DnsServer:
 
     async def start(self, ip: str, port: int = 53) -> None:
         """Listen. Raises OSError."""
-        family = socket.AF_INET6 if ":" in ip else socket.AF_INET
-        self._udp = socket.socket(family, socket.SOCK_DGRAM)
-        self._udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        self._udp.setblocking(False)
-        self._udp.bind((ip, port))
-        self._tcp = await asyncio.start_server(self._serve_tcp, ip, self._udp.getsockname()[1])
-        asyncio.get_running_loop().add_reader(self._udp, self._readable)
+        for attempt in range(_PORT_ATTEMPTS):
+            self._udp = self._bind(ip, port)
+            try:
+                self._tcp = await asyncio.start_server(self._serve_tcp, ip, self.port)
+                break
+            except OSError:
+                self._udp.close()
+                self._udp = None
+                # a port that the kernel chose for UDP may be somebody's by TCP
+                if port or attempt == _PORT_ATTEMPTS - 1:
+                    raise
+        if self._udp is not None:
+            asyncio.get_running_loop().add_reader(self._udp, self._readable)
+
+    @staticmethod
+    def _bind(ip: str, port: int) -> socket.socket:
+        udp = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            udp.setblocking(False)
+            udp.bind((ip, port))
+        except OSError:
+            udp.close()
+            raise
+        return udp
 
     @property
     def port(self) -> int:
@@ -139,7 +158,7 @@ class DnsServer:
             alias = next((str(r.data) for r in found.records if r.type == "CNAME"), "")
             chased = await self._chase(alias, question.type, tcp) if alias and question.type in ("A", "AAAA") else ()
         except Unanswered as error:
-            log.debug("question not answered", extra={"name": question.name, "error": str(error)})
+            log.debug("question not answered", extra={"question": question.name, "error": str(error)})
             return wire.failure(question, wire.SERVFAIL)
         return wire.answer(question, found, self._zone.domain, self._serial, chased)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -25,6 +26,16 @@ from minikube_py.types.pod import Container, Pod
 
 Say = Callable[[str, str, str], None]
 """Records an event: type, reason, message."""
+
+
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_REFERENCE = re.compile(
+    rf"(?!(?:[a-f0-9]{{64}})$)(?:(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?/)?{_PART}(?:/{_PART})*"
+    r"(?::\w[\w.-]{0,127})?(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?",
+    re.ASCII,
+)
+"""What an image may be called: the grammar of the distribution project's references."""
 
 
 class ImageError(Exception):
@@ -46,7 +57,13 @@ class Images:
 
     async def ensure(self, pod: Pod, container: Container, secrets: Iterable[Secret], say: Say) -> tuple[str, ImageUser]:
         """The reference to run the image by, and whom it runs as. Raises ImageError."""
-        name = with_tag(container.image)
+        try:
+            name = with_tag(container.image)
+        except ValueError as error:
+            message = f'Failed to apply default image tag "{container.image}": {error}'
+            say("Warning", "InspectFailed", message)
+            say("Warning", "Failed", "Error: InvalidImageName")
+            raise ImageError("InvalidImageName", message, 300.0) from error
         image = await self._present(name)
         policy = container.imagePullPolicy or "IfNotPresent"
         if policy == "Never" and image is None:
@@ -125,7 +142,12 @@ class Images:
 
 
 def with_tag(image: str) -> str:
-    """The name with `:latest` where it has neither tag nor digest."""
+    """The name with `:latest` where it has neither tag nor digest. Raises ValueError for what cannot be the name of an image."""
+    if not _REFERENCE.fullmatch(image):
+        repository = (image if "/" in image else f"library/{image}").partition("@")[0]
+        mixed = repository.partition(":")[0] != repository.partition(":")[0].lower()
+        why = f": repository name ({repository}) must be lowercase" if mixed else ""
+        raise ValueError(f'couldn\'t parse image reference "{image}": invalid reference format{why}')
     last = image.rpartition("/")[2]
     return image if "@" in image or ":" in last else f"{image}:latest"
 

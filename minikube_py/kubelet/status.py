@@ -89,6 +89,10 @@ def pod_ips(pod: Pod, state: PodState, host_ips: Sequence[str]) -> tuple[str, ..
 # Containers
 
 
+def _passed(verdict: Verdict | None, before: bool) -> bool:
+    return before if verdict in (None, Verdict.UNKNOWN) else verdict is Verdict.SUCCESS
+
+
 def _container(pod: Pod, container: Container, state: PodState, facts: Facts, *, is_init: bool, initialized: bool = False) -> Status:
     records = state.all_of(container.name)
     newest = records[0] if records else None
@@ -125,12 +129,13 @@ def _container(pod: Pod, container: Container, state: PodState, facts: Facts, *,
     if last is None and before is None and previous is not None and previous.lastState.terminated is not None:
         last = {"terminated": _kept_last(previous)}
     running = newest is not None and newest.running
-    started = (
-        running and newest is not None and (container.startupProbe is None or facts.verdicts.startup.get(newest.id) is Verdict.SUCCESS)
-    )
-    ready = (
-        started and newest is not None and (container.readinessProbe is None or facts.verdicts.readiness.get(newest.id) is Verdict.SUCCESS)
-    )
+    started = ready = False
+    if running and newest is not None:
+        # a restart of the agent changes nothing of a container until a probe has said something of it
+        known = previous if previous is not None and previous.containerID == f"containerd://{newest.id}" else None
+        startup, readiness = facts.verdicts.startup.get(newest.id), facts.verdicts.readiness.get(newest.id)
+        started = container.startupProbe is None or _passed(startup, known is not None and bool(known.started))
+        ready = started and (container.readinessProbe is None or _passed(readiness, known is not None and known.ready))
     if is_init and not is_sidecar(container):
         ready = newest is not None and newest.state is RunState.EXITED and newest.exit_code == 0
         ready = ready or (newest is None and previous is not None and previous.ready)

@@ -23,6 +23,7 @@ _C_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
 _label, _subdomain, _label_1035, _wildcard = (re.compile(p, re.ASCII).fullmatch for p in (_LABEL, _SUBDOMAIN, _LABEL_1035, _WILDCARD))
 _key, _value, _percent, _header = (re.compile(p, re.ASCII).fullmatch for p in (_KEY, _VALUE, _PERCENT, _HEADER))
 _env, _config_key, _c_identifier = (re.compile(p, re.ASCII).fullmatch for p in (_ENV, _CONFIG_KEY, _C_IDENTIFIER))
+_relaxed_env = re.compile("[ -<>-~]*").fullmatch
 
 _ALPHANUMERIC_ENDS = "and must start and end with an alphanumeric character"
 _LABEL_FAULT = f"a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', {_ALPHANUMERIC_ENDS}"
@@ -151,7 +152,7 @@ def env_var_name(value: str) -> list[str]:
 def relaxed_env_var_name(value: str) -> list[str]:
     """The name of an environment variable, as containers may have it."""
     faults = [] if value else ["environment variable name must be non-empty"]
-    if any(not " " <= character <= "~" or character == "=" for character in value):
+    if not _relaxed_env(value):
         faults.append("a valid environment variable name must consist only of printable ASCII characters other than '='")
     return faults
 

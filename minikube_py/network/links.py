@@ -1,7 +1,6 @@
-"""What this package asks of the kernel: a few sysctls, the state of one interface, and three netlink requests.
+"""What the node's own part of the pod network asks of the kernel: a few sysctls, the state of interfaces, the pods' range made unreachable.
 
-The requests are packed by hand: a netlink library would cost more memory than the whole of the rest of this package. All calls are
-blocking and act on the calling thread's network namespace.
+All calls are blocking and act on the calling thread's network namespace.
 """
 
 from __future__ import annotations
@@ -10,15 +9,15 @@ import contextlib
 import errno
 import fcntl
 import ipaddress
-import os
 import socket
 import struct
 import subprocess
 from pathlib import Path
 from typing import Final
 
+from minikube_py.network.netlink import REPLACE, attribute, request
+
 _RTM_DELLINK, _RTM_NEWROUTE, _RTM_DELROUTE = 17, 24, 25
-_REQUEST_ACK, _CREATE_REPLACE = 0x5, 0x500
 _RTA_DST, _RTA_PRIORITY = 1, 6
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNREACHABLE = 254, 4, 0, 7
 _RTF_REJECT: Final = 0x200
@@ -54,8 +53,24 @@ def uplink_mtu() -> int:
                 fields = line.split()
                 name, destination = (fields[0], fields[1]) if path == "route" else (fields[-1], fields[0])
                 if destination == target and name != "lo":
-                    return int(struct.unpack_from("16xi", _ask(name, _SIOCGIFMTU))[0])
+                    return mtu_of(name)
     return 0
+
+
+def mtu_of(interface: str) -> int:
+    """The MTU of an interface; 0 where it does not exist."""
+    try:
+        return int(struct.unpack_from("16xi", _ask(interface, _SIOCGIFMTU))[0])
+    except OSError:
+        return 0
+
+
+def mtu_by_address(address: str) -> int:
+    """The MTU of the interface whose first IPv4 address is this one, else of the default route's; 0 where there is neither."""
+    for _, name in socket.if_nameindex():
+        if str(address_of(name)) == address:
+            return mtu_of(name)
+    return uplink_mtu()
 
 
 def address_of(interface: str) -> ipaddress.IPv4Address | None:
@@ -70,18 +85,18 @@ def delete_link(name: str) -> None:
     """Remove an interface. Idempotent."""
     with contextlib.suppress(OSError):
         index = socket.if_nametoindex(name)
-        _request(_RTM_DELLINK, 0, struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, 0, 0))
+        request(_RTM_DELLINK, 0, struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, 0, 0))
 
 
 def reject_range(cidr: str) -> None:
     """Make addresses of a range that no other route covers unreachable, so that nothing for them leaves the machine. Idempotent."""
-    _request(_RTM_NEWROUTE, _CREATE_REPLACE, _unreachable(cidr))
+    request(_RTM_NEWROUTE, REPLACE, _unreachable(cidr))
 
 
 def allow_range(cidr: str) -> None:
     """Take `reject_range` back. Idempotent."""
     try:
-        _request(_RTM_DELROUTE, 0, _unreachable(cidr))
+        request(_RTM_DELROUTE, 0, _unreachable(cidr))
     except OSError as error:
         if error.errno != errno.ESRCH:
             raise
@@ -104,22 +119,7 @@ def _unreachable(cidr: str) -> bytes:
     header = struct.pack(
         "=BBBBBBBBI", family, network.prefixlen, 0, 0, _RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNREACHABLE, 0
     )
-    return header + _attribute(_RTA_DST, network.network_address.packed) + _attribute(_RTA_PRIORITY, struct.pack("=I", _LAST_PRIORITY))
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
-
-
-def _request(kind: int, flags: int, payload: bytes) -> None:
-    """One rtnetlink request and its acknowledgement. Raises OSError with the kernel's errno."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
-        kernel.bind((0, 0))
-        kernel.settimeout(5)
-        kernel.send(struct.pack("=IHHII", 16 + len(payload), kind, _REQUEST_ACK | flags, 1, 0) + payload)
-        code = struct.unpack_from("=i", kernel.recv(65536), 16)[0]
-    if code:
-        raise OSError(-code, os.strerror(-code))
+    return header + attribute(_RTA_DST, network.network_address.packed) + attribute(_RTA_PRIORITY, struct.pack("=I", _LAST_PRIORITY))
 
 
 def _ask(interface: str, request: int) -> bytes:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from minikube_py.aio import Health
 from minikube_py.control import Informer
 from minikube_py.netfilter import Family, Netfilter
-from minikube_py.network import links
+from minikube_py.network import links, vxlan
 from minikube_py.network.cni import FILE_NAME, conflist
 from minikube_py.network.rules import OWNER, pod_rules
 from minikube_py.types.core import Node
@@ -33,6 +33,7 @@ class NetworkOptions(NamedTuple):
     cni_conf: Path  # containerd's conf_dir
     ipam_dir: Path  # where addresses in use are remembered
     bridge: str = "cni0"
+    mtu: int = 0  # of pods; 0 leaves it to the kernel
 
 
 class PodNetwork:
@@ -41,7 +42,6 @@ class PodNetwork:
     def __init__(self, nodes: Informer[Node], netfilter: Netfilter, options: NetworkOptions) -> None:
         self._nodes, self._netfilter, self._options = nodes, netfilter, options
         self._changed = asyncio.Event()
-        self._mtu = 0
         self.pod_cidrs: tuple[str, ...] = ()
 
     async def prepare(self) -> None:
@@ -52,7 +52,6 @@ class PodNetwork:
             log.warning("kernel settings for the pod network could not be made", extra={"settings": problems})
         await self._netfilter.apply(OWNER, pod_rules(self._options.cluster_cidr, ipv6))
         await asyncio.to_thread(links.reject_range, self._options.cluster_cidr)
-        self._mtu = await asyncio.to_thread(links.uplink_mtu)
 
     async def run(self, health: Health) -> None:
         """Follow the Node until cancelled."""
@@ -88,7 +87,7 @@ class PodNetwork:
         if present is not None and not any(present in network for network in map(ipaddress.ip_network, pod_cidrs) if network.version == 4):
             log.warning("removing a bridge of another range", extra={"bridge": options.bridge, "address": str(present)})
             links.delete_link(options.bridge)
-        text = conflist(pod_cidrs, options.ipam_dir, options.bridge, self._mtu)
+        text = conflist(pod_cidrs, options.ipam_dir, options.bridge, options.mtu)
         path = options.cni_conf / FILE_NAME
         if path.exists() and path.read_text() == text:
             return False
@@ -111,6 +110,7 @@ async def teardown(netfilter: Netfilter, cni_conf: Path, ipam_dir: Path, bridge:
         (cni_conf / FILE_NAME).unlink(missing_ok=True)
         shutil.rmtree(ipam_dir, ignore_errors=True)
         links.delete_link(bridge)
+        vxlan.remove()
         for cidr in links.rejected_ranges():
             links.allow_range(cidr)
 

@@ -149,6 +149,11 @@ class Pki:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, self.kubeconfig(server, leaf).encode(), mode)
 
+    @staticmethod
+    def write_secret(path: Path, text: str) -> None:
+        """Write a file as a whole, readable by its owner alone."""
+        _write(path, text.encode())
+
     # Renewing
 
     def renew_due(self, now: float) -> tuple[str, ...]:

@@ -23,11 +23,14 @@ def _accept(store: int | None, argument: int | None) -> int:
 _accept_callback = _VERIFY_CALLBACK(_accept)
 
 
-def server_context(certificate: Path, key: Path, client_authorities: bytes = b"") -> ssl.SSLContext:
-    """A server's context; with `client_authorities` (PEM) clients are asked for a certificate of one of them, and need not have one."""
+def server_context(certificate: Path | None, key: Path | None, client_authorities: bytes = b"") -> ssl.SSLContext:
+    """A server's context; with `client_authorities` (PEM) clients are asked for a certificate of one of them, and need not have one.
+
+    Without a certificate every handshake fails until one is loaded into the context."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key)
+    if certificate is not None:
+        context.load_cert_chain(certificate, key)
     context.set_alpn_protocols(["http/1.1"])
     if client_authorities:
         # the names of these authorities are told to the client, which picks its certificate by them

@@ -83,12 +83,12 @@ def load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
 def make_authority(name: str, now: datetime.datetime, key: ec.EllipticCurvePrivateKey | None = None) -> KeyPair:
     """A self-signed certificate authority for leaves only (path length 0)."""
     key = key or new_key()
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    own_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     public = key.public_key()
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
+        .subject_name(own_name)
+        .issuer_name(own_name)
         .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - BACKDATED)
@@ -109,7 +109,7 @@ def issue(authority: KeyPair, spec: LeafSpec, now: datetime.datetime, key: ec.El
     usage = ExtendedKeyUsageOID.SERVER_AUTH if spec.usage is Usage.SERVER else ExtendedKeyUsageOID.CLIENT_AUTH
     builder = (
         x509.CertificateBuilder()
-        .subject_name(_subject(spec))
+        .subject_name(subject(spec))
         .issuer_name(authority.certificate.subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
@@ -123,24 +123,29 @@ def issue(authority: KeyPair, spec: LeafSpec, now: datetime.datetime, key: ec.El
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False)
     )
     if spec.dns_names or spec.addresses:
-        builder = builder.add_extension(x509.SubjectAlternativeName(_alternative_names(spec)), critical=False)
+        builder = builder.add_extension(x509.SubjectAlternativeName(alternative_names(spec)), critical=False)
     return KeyPair(key, builder.sign(authority.key, hashes.SHA256()))
+
+
+def says(certificate: x509.Certificate, spec: LeafSpec) -> bool:
+    """Whether a leaf has the subject and the alternative names of `spec`."""
+    try:
+        names: set[object] = set(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    except x509.ExtensionNotFound:
+        names = set()
+    return certificate.subject == subject(spec) and names == set(alternative_names(spec))
 
 
 def fits(pair: KeyPair, authority: x509.Certificate, spec: LeafSpec) -> bool:
     """Whether a stored leaf belongs to its key, was signed by this authority and says what `spec` says."""
     certificate = pair.certificate
-    if certificate.public_key() != pair.key.public_key() or certificate.subject != _subject(spec):
+    if certificate.public_key() != pair.key.public_key() or not says(certificate, spec):
         return False
     try:
         certificate.verify_directly_issued_by(authority)
     except (InvalidSignature, ValueError, TypeError):
         return False
-    try:
-        names: set[object] = set(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
-    except x509.ExtensionNotFound:
-        names = set()
-    return names == set(_alternative_names(spec))
+    return True
 
 
 def is_due(certificate: x509.Certificate, now: datetime.datetime) -> bool:
@@ -148,12 +153,14 @@ def is_due(certificate: x509.Certificate, now: datetime.datetime) -> bool:
     return now > certificate.not_valid_after_utc - RENEW_BEFORE or now < certificate.not_valid_before_utc
 
 
-def _subject(spec: LeafSpec) -> x509.Name:
+def subject(spec: LeafSpec) -> x509.Name:
+    """The subject of a leaf: its organizations, then its name."""
     organizations = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, name) for name in spec.organizations]
     return x509.Name([*organizations, x509.NameAttribute(NameOID.COMMON_NAME, spec.common_name)])
 
 
-def _alternative_names(spec: LeafSpec) -> list[x509.GeneralName]:
+def alternative_names(spec: LeafSpec) -> list[x509.GeneralName]:
+    """The names and addresses of a leaf, each once."""
     names: list[x509.GeneralName] = [x509.DNSName(name) for name in dict.fromkeys(spec.dns_names)]
     addresses = dict.fromkeys(ipaddress.ip_address(address) for address in spec.addresses)
     return [*names, *(x509.IPAddress(address) for address in addresses)]

@@ -17,7 +17,7 @@ from minikube_py.control import Informers
 from minikube_py.netfilter import Family, Netfilter, NetfilterError
 from minikube_py.proxy import conntrack
 from minikube_py.proxy.model import ServicePort, service_ports
-from minikube_py.proxy.rules import Frame, ServiceRules, service_rules, table
+from minikube_py.proxy.rules import Frame, ServiceRules, service_rules, standing, table
 from minikube_py.types.network import SERVICE_NAME_LABEL, EndpointSlice, Service
 
 log = logging.getLogger(__name__)
@@ -50,10 +50,13 @@ class Proxier:
         self._dirty: set[str] = set()
         self._changed = asyncio.Event()
 
-    async def guard(self) -> None:
-        """Reject what goes to the service range, before anything else of the node starts. Raises NetfilterError."""
+    async def guard(self, adopt: bool = True) -> None:
+        """Reject what goes to the service range, before anything else of the node starts. Raises NetfilterError.
+
+        The rules of an earlier process stand (`adopt`) until it is known what they should be: the pods that they serve go on as well."""
         await asyncio.to_thread(_sysctls, self._ipv6)
-        await self._netfilter.apply(OWNER, table((), self._frame))
+        left = standing(await self._netfilter.read()) if adopt else None
+        await self._netfilter.apply(OWNER, left or table((), self._frame))
 
     async def run(self, health: Health) -> None:
         """Follow the API until cancelled. Nothing but the guard is written before the informers have filled."""

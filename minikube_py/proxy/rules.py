@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from minikube_py.netfilter.table import Chain, Jump, Rules
+from minikube_py.netfilter.table import Chain, Jump, Rules, Saved
 from minikube_py.proxy.model import Backend, ServicePort
 
 MASQUERADE_MARK = "0x4000/0x4000"
@@ -121,6 +121,14 @@ def service_rules(port: ServicePort, frame: Frame) -> ServiceRules:
         (_FILTER, "KUBE-EXTERNAL-SERVICES"): tuple(external_rejects),
     }
     return ServiceRules(chains, {chain: lines for chain, lines in shared.items() if lines})
+
+
+def standing(saved: Saved) -> Rules | None:
+    """The rules that an earlier proxy has left, as they are; None where it has left none, or not all of its frame."""
+    frame = table((), Frame("0.0.0.0/0", "0.0.0.0/0")).chains
+    if not all(chain in saved.chains for chain in frame):
+        return None
+    return Rules({chain: rules for chain, rules in saved.chains.items() if chain in frame or chain[1].startswith("KUBE-")}, JUMPS)
 
 
 def table(services: Iterable[ServiceRules], frame: Frame) -> Rules:

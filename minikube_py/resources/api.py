@@ -154,10 +154,11 @@ class Resource:
     relaxed: Callable[[str], bool] = lambda namespace: False
     """Whether writes in a namespace may lose the last minute in a power cut (events; node leases)."""
 
-    @property
-    def prefix(self) -> str:
-        """The key prefix in the log: /registry/<group or core>/<plural>/."""
-        return f"/registry/{self.ref.group or 'core'}/{self.ref.plural}/"
+    prefix: str = field(init=False, repr=False)
+    """The key prefix in the log: /registry/<group or core>/<plural>/."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prefix", f"/registry/{self.ref.group or 'core'}/{self.ref.plural}/")
 
     def key(self, namespace: str, name: str) -> str:
         """The key of one object in the log."""

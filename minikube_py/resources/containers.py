@@ -137,9 +137,12 @@ def _ports(path: str, ports: Sequence[Obj]) -> Faults:
 
 def _env(path: str, variables: Sequence[Obj]) -> Faults:
     for i, variable in enumerate(variables):
+        name, source = variable.get("name"), variable.get("valueFrom")
+        if source is None and name and rules.sound(name, names.relaxed_env_var_name):
+            continue
         here = f"{path}[{i}]"
-        yield from rules.named(f"{here}.name", variable.get("name"), names.relaxed_env_var_name)
-        if (source := variable.get("valueFrom")) is not None:
+        yield from rules.named(f"{here}.name", name, names.relaxed_env_var_name)
+        if source is not None:
             yield from _value_from(f"{here}.valueFrom", source, variable.get("value") or "")
 
 

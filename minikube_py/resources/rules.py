@@ -6,6 +6,7 @@ What always holds: a rule that is given nothing (None, an absent field) says not
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from minikube_py.meta import names, quantity
@@ -22,17 +23,32 @@ PROTOCOLS = ("SCTP", "TCP", "UDP")
 Faults = Iterator[Cause]
 
 
-def checked(field: str, value: str, check: Callable[[str], list[str]]) -> Faults:
+_USUAL = 63
+"""Length up to which it is remembered that a name is sound: most names of a cluster are seen again and again."""
+
+
+def sound(value: str, check: names.Check) -> bool:
+    """Whether a rule of meta/names.py finds no fault."""
+    return _sound(check, value) if len(value) <= _USUAL else not check(value)
+
+
+@lru_cache(maxsize=8192)
+def _sound(check: names.Check, value: str) -> bool:
+    return not check(value)
+
+
+def checked(field: str, value: str, check: names.Check) -> Faults:
     """Every fault that a rule of meta/names.py finds."""
-    for fault in check(value):
-        yield Cause.invalid(field, value, fault)
+    if not sound(value, check):
+        for fault in check(value):
+            yield Cause.invalid(field, value, fault)
 
 
-def named(field: str, value: str | None, check: Callable[[str], list[str]]) -> Faults:
+def named(field: str, value: str | None, check: names.Check) -> Faults:
     """A required name."""
     if not value:
         yield Cause.required(field)
-    else:
+    elif not sound(value, check):
         yield from checked(field, value, check)
 
 
@@ -182,10 +198,12 @@ _QUOTA = frozenset(
 
 def container_resource_name(field: str, name: str) -> Faults:
     """A resource that a container can ask for: cpu, memory, ephemeral-storage, huge pages, or one with a domain."""
+    if name in _STANDARD:
+        return
     faults = names.label_key(name)
     for fault in faults:
         yield Cause.invalid(field, name, fault)
-    if faults or name in _STANDARD or name.startswith("hugepages-"):
+    if faults or name.startswith("hugepages-"):
         return
     if "/" not in name:
         if name not in _QUOTA:

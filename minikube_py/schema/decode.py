@@ -36,7 +36,10 @@ def parse_json(body: bytes) -> tuple[Any, list[str]]:
         again = orjson.dumps(value)
     except TypeError:  # orjson.JSONEncodeError: deeper than it writes
         raise DecodeError(TOO_DEEP) from None
-    if body == again or body[:-1] == again or (_keys(body) == _keys(again) and b'\\\\"' not in body):
+    if body == again or body[:-1] == again:
+        return value, []
+    compact = body.translate(None, b" \t\r\n")
+    if _keys(compact) == _keys(again) and b'\\\\"' not in compact:
         return value, []
     return value, _duplicates(body) if len(body) <= MAX_EXAMINED else []
 
@@ -62,10 +65,10 @@ def parse_yaml(body: bytes) -> tuple[Any, list[str]]:
 
 
 def _keys(text: bytes) -> int:
-    """How many fields a JSON text has: the colons that follow a quote which is not within a string, where it would be escaped. (A key
-    that ends in a backslash looks like that too.)"""
-    text = text.translate(None, b" \t\r\n")
-    return text.count(b'":') - text.count(b'\\":')
+    """How many fields a JSON text has that has no white space between them: the colons that follow a quote which is not within a string,
+    where it would be escaped. (A key that ends in a backslash looks like that too.)"""
+    escaped = text.count(b'\\":') if b"\\" in text else 0
+    return text.count(b'":') - escaped
 
 
 class _Pairs(list[tuple[str, Any]]):

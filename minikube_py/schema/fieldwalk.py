@@ -9,7 +9,7 @@ The walkers of one object are closures made per type at first use, since every c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -67,8 +67,16 @@ def _name(field: str) -> str:
 def _key(item: Any, keys: tuple[str, ...]) -> str:
     """The path element of an item of a keyed list."""
     if len(keys) == 1:
-        return f'k:{{"{keys[0]}":{orjson.dumps(item.get(keys[0])).decode()}}}'
+        value = item.get(keys[0])
+        return _single(keys[0], value) if value.__class__ is str and len(value) <= 63 else _made(keys[0], value)
     return "k:" + orjson.dumps({key: item[key] for key in sorted(keys) if key in item}).decode()
+
+
+def _made(key: str, value: Any) -> str:
+    return f'k:{{"{key}":{orjson.dumps(value).decode()}}}'
+
+
+_single = lru_cache(maxsize=4096)(_made)
 
 
 def _value(item: Any) -> str:
@@ -175,9 +183,12 @@ def _compare(type_: Type, old: Any, new: Any, out: Difference, there: bool) -> N
     if type_.kind is Kind.STRUCT:
         struct = type_.struct
         for key in _either(old, new):
+            before, after = old.get(key), new.get(key)
+            if before == after:
+                continue
             field = struct.fields.get(key)
             always = there and field is not None and _always(key, field, key in struct.required)
-            _compare_at(_name(key), field, old.get(key), new.get(key), out, always)
+            _compare_at(_name(key), field, before, after, out, always)
         return
     assert type_.items is not None
     if type_.kind is Kind.MAP:
@@ -194,7 +205,9 @@ def _compare(type_: Type, old: Any, new: Any, out: Difference, there: bool) -> N
         _compare_at(element, type_.items, items_before.get(element), items_after.get(element), out, False)
 
 
-def _either(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def _either(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterable[str]:
+    if old.keys() == new.keys():
+        return new
     return [*new, *(key for key in old if key not in new)]
 
 

@@ -23,6 +23,7 @@ Head = tuple[int, int]
 """revision and create_revision of a key that exists."""
 
 _ROW = "(?,?,?,?,?,?,?,?,?,?)"
+_DURABLE = Durability.DURABLE
 
 
 class Identity:
@@ -77,25 +78,30 @@ class Draft(NamedTuple):
 def plan(writes: Iterable[Write], heads: Mapping[str, Head], revision: int) -> Plan:
     """Decide each write in turn; the first that wins gets `revision` + 1."""
     result = Plan()
+    steps, planned = result.steps, result.heads
     for index, write in enumerate(writes):
-        head = result.heads[write.key] if write.key in result.heads else heads.get(write.key)
+        key, expected, value = write.key, write.expected, write.value
+        head = planned[key] if key in planned else heads.get(key)
         actual = head[0] if head else 0
-        if write.expected != actual:
-            result.losers[index] = RevisionMismatch(write.key, write.expected, actual)
+        if expected != actual:
+            result.losers[index] = RevisionMismatch(key, expected, actual)
             continue
         revision += 1
-        key = intern(write.key)
+        key = intern(key)
         created = head[1] if head else revision
-        source = actual if write.value is None else 0
-        result.steps.append(Step(index, write, key, revision, created, actual, source))
-        result.heads[key] = None if write.value is None else (revision, created)
+        if value is None:
+            steps.append(Step(index, write, key, revision, created, actual, actual))
+            planned[key] = None
+        else:
+            steps.append(Step(index, write, key, revision, created, actual, 0))
+            planned[key] = (revision, created)
     return result
 
 
 def split(steps: list[Step]) -> tuple[list[Step], list[Step]]:
     """Those that must be on disk before they are acknowledged, and those that need not. A relaxed write of a key that has a durable one in
     the same batch goes with it: the rows of a key are written in order."""
-    keys = {step.key for step in steps if step.write.durability is Durability.DURABLE}
+    keys = {step.key for step in steps if step.write.durability is _DURABLE}
     if len(keys) == len(steps):
         return steps, []
     return [step for step in steps if step.key in keys], [step for step in steps if step.key not in keys]

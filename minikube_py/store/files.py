@@ -190,7 +190,7 @@ def _inspect(path: Path, clean: bool) -> Opening:
         if not clean:
             problems = [row[0] for row in connection.execute("PRAGMA quick_check(5)")]
             if problems != ["ok"]:
-                raise StoreDamaged(f"{path} is damaged ({problems[0]}): move it away and restore a backup")
+                raise StoreDamaged(f"{path} is damaged ({'; '.join(problems[0].splitlines())}): move it away and restore a backup")
         connection.execute("BEGIN")
         heads = {
             key: (revision, created) for key, revision, created in connection.execute("SELECT key, revision, create_revision FROM live")

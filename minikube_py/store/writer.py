@@ -22,7 +22,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from minikube_py.aio import Clock
 from minikube_py.store import batch, compaction, schema
-from minikube_py.store.api import Record, StoreClosed, StoreError, StoreFull, Transformer, Write
+from minikube_py.store.api import Record, RevisionMismatch, StoreClosed, StoreError, StoreFull, Transformer, Write
 from minikube_py.store.batch import Draft, Head, Plan, Step
 from minikube_py.store.connection import Connection
 from minikube_py.store.relaxed import Pending, RelaxedLog
@@ -87,6 +87,7 @@ class Writer:
         self._flush_failed = False
         self._flush_timer: asyncio.TimerHandle | None = None
         self._frames = 0
+        self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -102,7 +103,7 @@ class Writer:
         """Queue one write and wait for its record."""
         if self._closing:
             raise StoreClosed("the log is closed")
-        waiter: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Record] = self._loop.create_future()
         self._queue.append(_Queued(write, waiter))
         self._wake.set()
         return await waiter
@@ -193,10 +194,10 @@ class Writer:
             elif not item.waiter.done():
                 item.waiter.set_result(records[index])
 
-    async def _commit(self, writes: Sequence[Write]) -> tuple[dict[int, Record], dict[int, Any]]:
+    async def _commit(self, writes: Sequence[Write]) -> tuple[dict[int, Record], dict[int, RevisionMismatch]]:
         plan = batch.plan(writes, self.heads, self.revision)
         if not plan.steps:
-            return {}, dict(plan.losers)
+            return {}, plan.losers
         now = int(self._clock.time() * 1000)
         durable, relaxed = batch.split(plan.steps)
         if relaxed and self._flush_failed and self.relaxed.pending_bytes > 4 * self._limits.flush_bytes:
@@ -213,7 +214,7 @@ class Writer:
             self._wrote(drafts)
             self._reserved = max(self._reserved, reserve)
             self.relaxed.persisted(along)
-        return self._publish(plan, {step.revision for step in relaxed}, values, now), dict(plan.losers)
+        return self._publish(plan, {step.revision for step in relaxed}, values, now), plan.losers
 
     def _values_of_deleted(self, plan: Plan) -> tuple[dict[int, bytes], list[tuple[str, int]]]:
         """By source revision: the values that deletes take away, as far as they are in memory; and (key, revision) of the others."""
@@ -232,31 +233,18 @@ class Writer:
 
     def _drafts(self, along: Sequence[Pending], durable: Sequence[Step], values: dict[int, bytes], now: int) -> list[Draft]:
         drafts = [_pending_draft(item) for item in along]
-        for step in durable:
-            value = values.get(step.source) if step.source else step.write.value
-            drafts.append(
-                Draft(
-                    step.revision,
-                    step.key,
-                    step.create_revision,
-                    step.prev_revision,
-                    bool(step.source),
-                    value,
-                    now,
-                    step.write.actor,
-                    step.source,
-                )
-            )
+        for _, write, key, revision, created, previous, source in durable:
+            value = values.get(source) if source else write.value
+            drafts.append(Draft(revision, key, created, previous, bool(source), value, now, write.actor, source))
         return drafts
 
     def _publish(self, plan: Plan, relaxed: Set[int], values: dict[int, bytes], now: int) -> dict[int, Record]:
         records: dict[int, Record] = {}
-        for step in plan.steps:
-            write = step.write
-            value = values[step.source] if write.value is None else write.value
-            record = Record(step.key, step.revision, step.create_revision, step.prev_revision, write.value is None, value)
-            records[step.place] = record
-            if step.revision in relaxed:
+        for place, write, key, revision, created, previous, source in plan.steps:
+            deleted = write.value is None
+            value = write.value if write.value is not None else values[source]
+            record = records[place] = Record(key, revision, created, previous, deleted, value)
+            if revision in relaxed:
                 self.relaxed.put(record, now, write.actor)
         for key, head in plan.heads.items():
             if head is None:
@@ -334,7 +322,8 @@ class Writer:
         self._frames = 0 if whole else _CHECKPOINT_FRAMES // 2
 
     def _wrote(self, drafts: Sequence[Draft]) -> None:
-        self._frames += 3 + sum(3 + len(draft.value or b"") // schema.PAGE_SIZE for draft in drafts)
+        size = sum([len(draft.value) for draft in drafts if draft.value])
+        self._frames += 3 + 3 * len(drafts) + size // schema.PAGE_SIZE
 
 
 def _pending_draft(item: Pending) -> Draft:

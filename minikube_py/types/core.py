@@ -40,6 +40,10 @@ class Secret(Object, frozen=True):
     immutable: bool = False
 
 
+class PersistentVolumeClaim(Object, frozen=True):
+    resource: ClassVar[ResourceRef] = ResourceRef("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+
+
 class ServiceAccount(Object, frozen=True):
     resource: ClassVar[ResourceRef] = ResourceRef("", "v1", "serviceaccounts", "ServiceAccount")
     automountServiceAccountToken: bool | None = None

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from minikube_py.apiserver.api import Attributes, Decision
+from minikube_py.apiserver.authz import RequestAuthorizer
 from minikube_py.apiserver.authz_rbac import rule_allows
 from minikube_py.meta.errors import Forbidden
 from minikube_py.meta.user import User
@@ -246,3 +247,13 @@ async def test_a_kubelet_works_over_the_api_within_these_bounds(server: ApiUnder
 
 async def test_only_members_of_the_nodes_group_are_nodes(server: ApiUnderTest) -> None:
     assert not may(server, User("system:node:n1"), "get", "nodes", name="n1").allowed
+
+
+async def test_long_paths_are_decided_and_not_remembered(server: ApiUnderTest) -> None:
+    authorizer = server.api.authorizer
+    assert isinstance(authorizer, RequestAuthorizer)
+    remembered = len(authorizer._decisions)
+    for user in (User("x", ("system:masters",)), User("x", ())):
+        allowed = {authorizer.authorize(Attributes(user, "get", path="/" + "x" * 5000 + str(n))).allowed for n in range(3)}
+        assert allowed == {"system:masters" in user.groups}
+    assert len(authorizer._decisions) == remembered

@@ -24,9 +24,9 @@ async def again(server: ApiUnderTest) -> int:
 def test_the_tables_hold_all_of_upstreams_roles() -> None:
     policy = bootstrap_roles.objects()
     controllers = [r["metadata"]["name"] for r in policy.cluster_roles if r["metadata"]["name"].startswith("system:controller:")]
-    # upstream v1.36.0: 31 general roles and 38 controllers', 12 general bindings and one a controller; and one role and binding of ours
-    assert (len(policy.cluster_roles), len(controllers)) == (70, 38)
-    assert (len(policy.cluster_role_bindings), len(policy.roles), len(policy.role_bindings)) == (51, 7, 7)
+    # upstream v1.36.0: 31 general roles and 38 controllers', 12 general bindings and one a controller; ours are 4 roles and 7 bindings
+    assert (len(policy.cluster_roles), len(controllers)) == (73, 38)
+    assert (len(policy.cluster_role_bindings), len(policy.roles), len(policy.role_bindings)) == (57, 8, 8)
     by_name = {role["metadata"]["name"]: role for role in policy.cluster_roles}
     assert by_name["system:public-info-viewer"]["rules"] == [
         {"nonResourceURLs": ["/healthz", "/livez", "/readyz", "/version", "/version/"], "verbs": ["get"]}
@@ -55,8 +55,8 @@ async def test_what_a_new_cluster_has(tmp_path: Path) -> None:
         config = await client.get(ConfigMap, "extension-apiserver-authentication", "kube-system")
         assert config.data["requestheader-allowed-names"] == '["system:auth-proxy"]'
         assert "BEGIN CERTIFICATE" in config.data["client-ca-file"]
-        assert len((await client.list(Role)).items) == 7
-        assert len((await client.list(RoleBinding)).items) == 7
+        assert len((await client.list(Role)).items) == 8
+        assert len((await client.list(RoleBinding)).items) == 8
 
 
 async def test_what_was_taken_away_comes_back_and_what_was_added_stays(tmp_path: Path) -> None:

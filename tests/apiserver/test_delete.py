@@ -46,8 +46,9 @@ async def test_finalizers_keep_an_object_until_the_last_is_gone(server: ApiUnder
     patch: dict[str, Any] = {"metadata": {"finalizers": ["example.com/x", "example.com/y"]}}
     answer = await server.http("PATCH", CONFIGMAPS + "/a", patch, content_type=MERGE)
     assert answer.status == 422
-    assert 'no new finalizers can be added if the object is being deleted, found new finalizers []string{"example.com/y"}' in (
-        answer.json["message"]
+    assert (
+        'no new finalizers can be added if the object is being deleted, found new finalizers []string{"example.com/y"}'
+        in (answer.json["message"])
     )
     patch = {"metadata": {"deletionTimestamp": None}}
     assert (await server.http("PATCH", CONFIGMAPS + "/a", patch, content_type=MERGE)).json["metadata"]["deletionTimestamp"]

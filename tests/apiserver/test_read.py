@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 
 from minikube_py.types.core import ConfigMap
 from tests.support.api import ApiUnderTest
@@ -115,6 +116,20 @@ async def test_a_big_list_is_whole_plain_and_compressed(server: ApiUnderTest) ->
     assert "Content-Encoding" not in small.headers
 
 
+async def test_a_long_table_is_made_in_pieces(server: ApiUnderTest) -> None:
+    await fill(server, 150)
+    plain = await server.http("GET", CONFIGMAPS, headers={"Accept": TABLE})
+    assert "Content-Length" not in plain.headers
+    assert [row["cells"][0] for row in plain.json["rows"]] == [f"c{number:03}" for number in range(150)]
+    assert [column["name"] for column in plain.json["columnDefinitions"]] == ["Name", "Data", "Age"]
+    packed = await server.http("GET", CONFIGMAPS, headers={"Accept": TABLE, "Accept-Encoding": "gzip"})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    rows = json.loads(gzip.decompress(packed.body))["rows"]
+    assert [row["object"]["metadata"]["name"] for row in rows] == [f"c{number:03}" for number in range(150)]
+    wrong = await server.http("GET", CONFIGMAPS + "?includeObject=Everything", headers={"Accept": TABLE})
+    assert (wrong.status, wrong.json["reason"]) == (400, "BadRequest")
+
+
 async def test_tables_and_metadata_only(server: ApiUnderTest) -> None:
     await fill(server, 2)
     table = (await server.http("GET", CONFIGMAPS, headers={"Accept": TABLE})).json
@@ -130,6 +145,17 @@ async def test_yaml_answers(server: ApiUnderTest) -> None:
     await fill(server, 1)
     answer = await server.http("GET", CONFIGMAPS + "/c000", headers={"Accept": "application/yaml"})
     assert answer.headers["Content-Type"] == "application/yaml" and b"\nkind: ConfigMap\n" in answer.body
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+async def test_a_list_as_yaml_is_the_list(server: ApiUnderTest, count: int) -> None:
+    await fill(server, count)
+    plain = (await server.http("GET", CONFIGMAPS)).json
+    answer = await server.http("GET", CONFIGMAPS, headers={"Accept": "application/yaml"})
+    assert yaml.safe_load(answer.body) == plain
+    assert answer.body == yaml.safe_dump(plain, sort_keys=True, allow_unicode=True, default_flow_style=False).encode()
+    metadata = await server.http("GET", CONFIGMAPS, headers={"Accept": PARTIAL.replace("json", "yaml", 1)})
+    assert [item["kind"] for item in yaml.safe_load(metadata.body)["items"]] == ["PartialObjectMetadata"] * count
 
 
 # Watches

@@ -199,3 +199,13 @@ async def test_others_can_verify_tokens_with_the_published_key(server: ApiUnderT
     claims = jwt.decode(token, key.key, algorithms=["ES256"], audience=server.tokens.issuer, issuer=document["issuer"])
     assert claims["sub"] == "system:serviceaccount:default:robot"
     assert (await server.http("GET", "/openid/v1/jwks", token="")).status == 403
+
+
+async def test_a_review_cannot_be_a_table(server: ApiUnderTest) -> None:
+    body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": READ_PODS}}
+    table = "application/json;as=Table;v=v1;g=meta.k8s.io"
+    answer = await server.http("POST", f"{AUTHORIZATION}/selfsubjectaccessreviews", body, headers={"Accept": table})
+    assert (answer.status, answer.json["reason"]) == (406, "NotAcceptable")
+    either = {"Accept": f"{table},application/json"}
+    answer = await server.http("POST", f"{AUTHORIZATION}/selfsubjectaccessreviews", body, headers=either)
+    assert (answer.status, answer.json["kind"]) == (201, "SelfSubjectAccessReview")

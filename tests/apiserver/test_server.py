@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from minikube_py.apiserver.api import Attributes, Decision
+from minikube_py.apiserver.metrics import RequestMetrics
+from minikube_py.apiserver.phases import Phases
+from minikube_py.apiserver.requestinfo import parse
 from minikube_py.meta.errors import Forbidden, NotFound
 from minikube_py.meta.user import AUTHENTICATED_GROUP, MASTERS_GROUP
 from minikube_py.types.core import ConfigMap, Node
@@ -106,12 +109,24 @@ async def test_version_discovery_openapi_and_metrics(server: ApiUnderTest) -> No
     assert aggregated.json["kind"] == "APIGroupDiscoveryList"
     again = await server.http("GET", "/apis", headers={"Accept": accept, "If-None-Match": aggregated.headers["ETag"]})
     assert (again.status, again.body) == (304, b"")
+    # a client's cache takes the headers of a 304 for those of what it holds
+    assert "Content-Type" not in again.headers and "Content-Length" not in again.headers
     paths = (await server.http("GET", "/openapi/v3")).json["paths"]
     document = await server.http("GET", paths["apis/apps/v1"]["serverRelativeURL"])
     assert "io.k8s.api.apps.v1.Deployment" in document.json["components"]["schemas"]
     assert document.headers["Cache-Control"] == "public, immutable"
     metrics = (await server.http("GET", "/metrics")).body.decode()
     assert 'apiserver_request_total{verb="CREATE",group="",version="v1",resource="namespaces",subresource="",code="201"} 2' in metrics
+
+
+def test_counters_are_bounded_whatever_is_asked_for() -> None:
+    metrics = RequestMetrics()
+    for number in range(10_100):
+        metrics.count(parse("GET", f"/apis/g{number}/v1/things"), 403)
+    samples = list(metrics.samples())
+    assert sum(value for _, _, value in samples) == 10_100
+    assert len(samples) == 10_001
+    assert [value for _, labels, value in samples if not labels["group"]] == [100]
 
 
 async def test_every_answer_has_an_audit_id_of_its_own(server: ApiUnderTest) -> None:
@@ -129,11 +144,11 @@ async def test_a_failure_inside_is_a_500_status_and_not_the_end(server: ApiUnder
         async def validate(self, request: object) -> None:
             pass
 
-    server.api.writer._admission = (Broken(),)
+    server.api.writer._admission = Phases((Broken(),))
     answer = await server.http("POST", "/api/v1/namespaces/default/configmaps", {"metadata": {"name": "a"}})
     assert (answer.status, answer.json["reason"]) == (500, "InternalError")
     assert "request failed" in caplog.text
-    server.api.writer._admission = ()
+    server.api.writer._admission = Phases(())
     assert (await server.http("POST", "/api/v1/namespaces/default/configmaps", {"metadata": {"name": "a"}})).status == 201
 
 

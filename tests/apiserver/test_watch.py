@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,45 @@ async def test_many_watchers_hear_the_same_bytes(tmp_path: Path) -> None:
         chunks = await asyncio.gather(*readers)
         assert len(set(chunks)) == 1
         assert short(json.loads(chunks[0])) == ("ADDED", "a", 1)
+        for stream in streams:
+            await stream.aclose()
+
+
+async def test_many_watchers_of_fast_writes_hear_everything_in_few_rounds(tmp_path: Path) -> None:
+    """What comes fast is told together: each of many watchers hears every event once, in order, in far fewer chunks than commits."""
+
+    async def read(stream: AsyncGenerator[bytes, None]) -> tuple[list[int], int]:
+        revisions: list[int] = []
+        chunks = 0
+        async for chunk in stream:
+            chunks += 1
+            revisions += [json.loads(line)["object"]["metadata"]["resourceVersion"] for line in chunk.splitlines()]
+            if len(revisions) >= 100:
+                break
+        await stream.aclose()
+        return list(map(int, revisions)), chunks
+
+    async with cluster(tmp_path) as c:
+        readers = [asyncio.ensure_future(read(watch(c.cache, CONFIGMAPS, Interest(namespace="ns"), since=0))) for _ in range(150)]
+        await asyncio.sleep(0.05)
+        for number in range(100):
+            await c.put(CONFIGMAPS, "ns", f"n{number}")
+        heard = await asyncio.wait_for(asyncio.gather(*readers), 10)
+        assert all(revisions == list(range(1, 101)) for revisions, _ in heard)
+        assert max(chunks for _, chunks in heard) < 60
+
+
+async def test_the_first_change_after_a_rest_is_told_at_once(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as c:
+        streams = [watch(c.cache, CONFIGMAPS, since=0) for _ in range(200)]
+        readers = [asyncio.ensure_future(anext(stream)) for stream in streams]
+        await asyncio.sleep(0.05)
+        channel = c.cache.of(CONFIGMAPS).ring.all
+        await c.put(CONFIGMAPS, "ns", "a")
+        assert channel.in_round, "woken as the write is published, not at a time to come"
+        await asyncio.gather(*readers)
+        await asyncio.sleep(0)
+        assert not channel.in_round and not channel.told, "what was made for this round is let go with it"
         for stream in streams:
             await stream.aclose()
 

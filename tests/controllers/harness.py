@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from minikube_py.aio import Clock, Supervisor
 from minikube_py.apiserver import bootstrap
 from minikube_py.apiserver.admission import plugins
 from minikube_py.apiserver.authz import RequestAuthorizer
+from minikube_py.apiserver.call import Handler
+from minikube_py.apiserver.reviews import Reviews
 from minikube_py.client import Client, Patch
 from minikube_py.control import Informers
 from minikube_py.controllers import Options, controllers
@@ -161,9 +163,13 @@ async def control_plane(
     kubelet: bool = False,
 ) -> AsyncIterator[Plane]:
     """A control plane with the named controllers (all by default)."""
+    handlers: dict[tuple[str, str, str], Handler] = {}
+    late: Mapping[str, Any] = {"handlers": handlers}
     async with api_server(
-        directory, authorizer=RequestAuthorizer, admission=lambda cache: plugins(cache, RequestAuthorizer(cache)), namespaces=()
+        directory, authorizer=RequestAuthorizer, admission=lambda cache: plugins(cache, RequestAuthorizer(cache)), namespaces=(), **late
     ) as server:
+        check_token = server.api.authenticator.check_token  # type: ignore[attr-defined]
+        handlers.update(Reviews(RequestAuthorizer(server.cache), check_token, clock).handlers)
         await bootstrap.reconcile(server.client(), server.cache, bootstrap.Settings(("10.43.0.0/16",)), time.time())
 
         def client_for(name: str) -> Client:

@@ -180,4 +180,8 @@ def test_pull_secrets_are_matched_to_the_registry() -> None:
     assert [a.username for a in images.credentials([secret], "busybox:1") if a is not None] == ["d"]
     assert images.credentials([secret], "other.example/x:1") == []
     assert images.with_tag("registry.example:5000/a") == "registry.example:5000/a:latest"
-    assert images.with_tag("a@sha256:0") == "a@sha256:0"
+    digest = "a@sha256:" + "0" * 64
+    assert images.with_tag(digest) == digest
+    for name in ("Not a name", "a b", "x:", "0" * 64):
+        with pytest.raises(ValueError, match="invalid reference format"):
+            images.with_tag(name)

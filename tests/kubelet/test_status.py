@@ -113,6 +113,20 @@ def test_probes_make_started_and_ready() -> None:
     assert shown(Verdicts(startup=up, readiness=up)) == (True, True)
 
 
+def test_after_a_restart_of_the_agent_a_container_stays_what_it_was_until_it_was_probed() -> None:
+    def shown(id_: str, verdicts: Verdicts) -> tuple[bool, bool]:
+        known = {"name": "main", "containerID": f"containerd://{id_}", "ready": True, "started": True}
+        probes: dict[str, Any] = {"readinessProbe": {"exec": {}}, "startupProbe": {"exec": {}}}
+        of = pod(probes, status={"containerStatuses": [known]})
+        made = generate(of, state(container(of)), verdicts=verdicts)["containerStatuses"][0]
+        return made["started"], made["ready"]
+
+    assert shown("main-0", Verdicts()) == (True, True)
+    assert shown("main-0", Verdicts(readiness={"main-0": Verdict.FAILURE})) == (True, False)
+    assert shown("main-0", Verdicts(startup={"main-0": Verdict.FAILURE})) == (False, False)
+    assert shown("another", Verdicts()) == (False, False)
+
+
 def test_init_containers_hold_the_phase_and_are_listed() -> None:
     of = pod({}, initContainers=[{"name": "i1"}, {"name": "i2"}])
     made = generate(of, state(container(of, "i1", RunState.EXITED)))

@@ -22,7 +22,7 @@ def test_json_is_read_whatever_its_layout(value: Any, indent: int | None, ascii:
     assert parse_json(json.dumps(value, indent=indent, ensure_ascii=ascii).encode()) == (value, [])
 
 
-_keys = st.sampled_from(["a", "b", 'q"', "back\\", ":", '":', "\u00e9"])
+_keys = st.sampled_from(["a", "b", 'q"', "back\\", "back\\ ", 'q" :', ":", '":', "\u00e9"])
 
 
 @st.composite
@@ -49,6 +49,10 @@ def test_fields_that_are_there_twice_are_found(case: tuple[str, list[str]]) -> N
     value, found = parse_json(text.encode())
     assert value == json.loads(text)
     assert sorted(found) == sorted(twice)
+
+
+def test_keys_that_look_like_others_without_their_white_space_hide_no_duplicates() -> None:
+    assert parse_json(b'{"a\\\\ ":1,"b":2,"b":3}')[1] == ["b"]
 
 
 def test_paths_of_duplicates_go_through_lists() -> None:

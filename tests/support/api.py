@@ -1,9 +1,9 @@
 """A whole API server in the test's process: real store, real keys and TLS on a loopback port, HTTP clients and in-process ones.
 
-    async with api_server(tmp_path) as server:
-        client = server.client()                              # in-process, as an administrator
-        client = server.client("system:kube-scheduler")       # as somebody else
-        answer = await server.http("GET", "/api/v1/pods")     # over TLS, as an administrator
+async with api_server(tmp_path) as server:
+    client = server.client()                              # in-process, as an administrator
+    client = server.client("system:kube-scheduler")       # as somebody else
+    answer = await server.http("GET", "/api/v1/pods")     # over TLS, as an administrator
 """
 
 from __future__ import annotations

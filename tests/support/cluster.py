@@ -7,7 +7,7 @@ import contextlib
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,10 +55,13 @@ class Cluster(Server):
             ["nsenter", f"--net=/run/netns/{self.namespace}", *command], capture_output=True, text=True, timeout=timeout, check=False
         )
 
-    def container_pids(self) -> dict[int, str]:
-        """Every process of the pods, with its start time: the same pair is the same process."""
+    def pod_processes(self, uids: Iterable[str]) -> dict[int, str]:
+        """Every process of these pods, with its start time: the same pair is the same process."""
         found = {}
+        wanted = {f"pod{uid}" for uid in uids}
         for procs in Path("/sys/fs/cgroup/memory" + self.cgroup).rglob("cgroup.procs"):
+            if not wanted & set(procs.parts):
+                continue
             for pid in procs.read_text().split():
                 with contextlib.suppress(OSError):
                     found[int(pid)] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
@@ -66,8 +69,8 @@ class Cluster(Server):
 
 
 @contextlib.contextmanager
-def cluster(flags: Sequence[str] = ()) -> Iterator[Cluster]:
-    """A cluster of one node, Ready; torn down to the last cgroup."""
+def cluster(flags: Sequence[str] = (), archives: Callable[[Path], object] = write_archives) -> Iterator[Cluster]:
+    """A cluster of one node, Ready; torn down to the last cgroup. `archives` writes the images that the node imports at its start."""
     with Lan() as lan:
         namespace, ip = lan.attach("node")
         directory = Path(tempfile.mkdtemp(prefix=f"{lan.name}-", dir="/tmp"))
@@ -75,12 +78,14 @@ def cluster(flags: Sequence[str] = ()) -> Iterator[Cluster]:
         own = ("--node-name", namespace, "--cgroup-root", f"/{namespace}")
         made = Cluster(directory, ip, 6443, (*own, *flags), prefix, namespace=namespace)
         try:
-            write_archives(made.data / "agent" / "images")
+            archives(made.data / "agent" / "images")
             made.start()
             made.ready()
             lan.route(POD_CIDR, ip)
             yield made
         finally:
-            made.stop()
-            asyncio.run(stop_all(made.containerd(), cgroup=made.cgroup, directories=(directory,)))
-            shutil.rmtree(directory)
+            try:
+                made.stop()
+            finally:
+                asyncio.run(stop_all(made.containerd(), cgroup=made.cgroup, directories=(directory,)))
+                shutil.rmtree(directory)

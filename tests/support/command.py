@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import pty
 import select
+import struct
 import subprocess
+import termios
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -100,9 +103,10 @@ class Kubectl:
         finally:
             running.close()
 
-    def on_terminal(self, typed: Sequence[tuple[str, str]], *arguments: str) -> tuple[int, str]:
+    def on_terminal(self, typed: Sequence[tuple[str, str]], *arguments: str, rows: int = 24, columns: int = 80) -> tuple[int, str]:
         """Run with a terminal. `typed`: pairs of a text to wait for and what is typed then. (exit code, all that was shown)."""
         ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         process = subprocess.Popen(
             self.command(*arguments), stdin=theirs, stdout=theirs, stderr=theirs, env=self._environment(), start_new_session=True
         )

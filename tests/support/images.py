@@ -1,12 +1,14 @@
 """Images for tests, made from the machine's static busybox: no registry, no internet.
 
-`busybox` has every applet as a link, a shell, and a small web root that `httpd` serves; it is what pods in tests run.
+`busybox` has every applet as a link, a shell, a small web root that `httpd` serves, and `udp`, which answers datagrams; it is what pods in
+tests run.
 """
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -34,6 +36,7 @@ def _busybox_layer() -> bytes:
             layer.symlink(f"bin/{applet}", "busybox")
     layer.file("www/index.html", b"hello\n")
     layer.file("bin/serve", _SERVE, 0o755)
+    layer.file("bin/udp", _udp(), 0o755)
     return layer.finish()
 
 
@@ -43,6 +46,14 @@ mkdir -p /tmp/www
 hostname > /tmp/www/index.html
 exec httpd -f -p "${PORT:-8080}" -h /tmp/www
 """
+
+
+def _udp() -> bytes:
+    """What busybox does not have: a program that answers datagrams, and one that asks."""
+    with tempfile.TemporaryDirectory() as directory:
+        program = Path(directory) / "udp"
+        subprocess.run(["cc", "-static", "-Os", "-s", "-o", program, Path(__file__).with_name("udp.c")], check=True)
+        return program.read_bytes()
 
 
 def busybox_archive() -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -43,6 +44,9 @@ class Server:
     prefix: tuple[str, ...] = ()  # what the server is started by, such as nsenter
     environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    _seen: str = ""
+    _authority: str = ""
+    _contexts: dict[bytes, ssl.SSLContext] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.port = self.port or free_port()
@@ -126,9 +130,8 @@ class Server:
         local = self.directory / "kubeconfig.local"
         if not local.exists():
             return False
-        config = yaml.safe_load(local.read_text())
-        config["clusters"][0]["cluster"]["server"] = self.url
-        self.kubeconfig.write_text(yaml.safe_dump(config))
+        if local.read_text() != self._seen:
+            self._take(local.read_text())
         with contextlib.suppress(OSError):
             return self.request("GET", "/readyz").status == 200
         return False
@@ -148,7 +151,7 @@ class Server:
         headers = {"Content-Type": content_type} | ({"Authorization": f"Bearer {token}"} if token is not None else {})
         request = urllib.request.Request(self.url + path, data=data, method=method, headers=headers)
         if certificate is None and token is None:
-            certificate = self._administrator()
+            certificate = self.directory / "admin.pem"
         try:
             with urllib.request.urlopen(request, context=self._context(certificate), timeout=30) as answer:
                 return Answer(answer.status, _parsed(answer.read()))
@@ -168,6 +171,12 @@ class Server:
         assert answer.status == 201, answer
         return answer.body
 
+    def watch(self, path: str, *, seconds: int) -> list[Any]:
+        """The events of a watch that is open for some seconds; `path` has a query."""
+        address = f"{self.url}{path}&watch=1&timeoutSeconds={seconds}"
+        with urllib.request.urlopen(address, context=self._context(self.directory / "admin.pem"), timeout=seconds + 30) as answer:
+            return [json.loads(line) for line in answer]
+
     def metric(self, name: str) -> float:
         """The value of a metric without labels."""
         for line in self.get("/metrics").splitlines():
@@ -175,19 +184,27 @@ class Server:
                 return float(line.split()[1])
         raise AssertionError(f"there is no metric {name}")
 
-    def _administrator(self) -> Path:
-        user = yaml.safe_load(self.kubeconfig.read_text())["users"][0]["user"]
-        pair = self.directory / "admin.pem"
-        pair.write_bytes(base64.b64decode(user["client-certificate-data"]) + base64.b64decode(user["client-key-data"]))
-        return pair
+    def connection(self) -> http.client.HTTPSConnection:
+        """A connection as the administrator, for many requests."""
+        return http.client.HTTPSConnection(self.ip, self.port, context=self._context(self.directory / "admin.pem"), timeout=60)
+
+    def _take(self, text: str) -> None:
+        """Take a kubeconfig that the server has written: address, authority, and the administrator's certificate."""
+        config = yaml.safe_load(text)
+        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+        cluster["server"] = self.url
+        self.kubeconfig.write_text(yaml.safe_dump(config))
+        pair = base64.b64decode(user["client-certificate-data"]) + base64.b64decode(user["client-key-data"])
+        (self.directory / "admin.pem").write_bytes(pair)
+        self._authority, self._contexts, self._seen = base64.b64decode(cluster["certificate-authority-data"]).decode(), {}, text
 
     def _context(self, certificate: Path | None) -> ssl.SSLContext:
-        config = yaml.safe_load(self.kubeconfig.read_text())
-        context = ssl.create_default_context(
-            cadata=base64.b64decode(config["clusters"][0]["cluster"]["certificate-authority-data"]).decode()
-        )
-        if certificate is not None:
-            context.load_cert_chain(certificate)
+        shown = certificate.read_bytes() if certificate is not None else b""
+        context = self._contexts.get(shown)
+        if context is None:
+            context = self._contexts[shown] = ssl.create_default_context(cadata=self._authority)
+            if certificate is not None:
+                context.load_cert_chain(certificate)
         return context
 
 

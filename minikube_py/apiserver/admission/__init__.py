@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minikube_py.apiserver.admission.certificates import CertificateApproval, CertificateSigning, CertificateSubjectRestriction
 from minikube_py.apiserver.admission.default_toleration_seconds import DefaultTolerationSeconds
 from minikube_py.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
 from minikube_py.apiserver.admission.node_restriction import NodeRestriction
@@ -23,5 +24,8 @@ def plugins(cache: Cache, authorizer: RequestAuthorizer) -> tuple[AdmissionPlugi
         TaintNodesByCondition(),
         Priority(cache),
         DefaultTolerationSeconds(),
+        CertificateApproval(authorizer),
+        CertificateSigning(authorizer),
+        CertificateSubjectRestriction(),
         RbacEscalation(authorizer),
     )

@@ -11,6 +11,9 @@ class Plugin:
 
     name = ""
 
+    resources: frozenset[tuple[str, str]] | None = None
+    """The (group, plural) whose writes, subresources included, the plugin has to do with; None for all."""
+
     async def admit(self, request: AdmissionRequest) -> None:
         """Mutating phase."""
 

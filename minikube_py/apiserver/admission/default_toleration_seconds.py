@@ -11,6 +11,7 @@ SECONDS = 300
 
 class DefaultTolerationSeconds(Plugin):
     name = "DefaultTolerationSeconds"
+    resources = frozenset({("", "pods")})
 
     async def admit(self, request: AdmissionRequest) -> None:
         pod = request.object

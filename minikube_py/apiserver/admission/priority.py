@@ -12,6 +12,7 @@ PREEMPT = "PreemptLowerPriority"
 
 class Priority(Plugin):
     name = "Priority"
+    resources = frozenset({("", "pods"), ("scheduling.k8s.io", "priorityclasses")})
 
     def __init__(self, cache: Cache) -> None:
         self._classes = cache.of(PriorityClass.resource)

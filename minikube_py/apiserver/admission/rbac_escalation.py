@@ -27,6 +27,7 @@ _IGNORED = frozenset({"metadata", "apiVersion", "kind"})
 
 class RbacEscalation(Plugin):
     name = "RBACEscalation"
+    resources = frozenset((GROUP, plural) for plural in _ROLES | _BINDINGS)
 
     def __init__(self, authorizer: RequestAuthorizer) -> None:
         self._authorizer = authorizer

@@ -33,6 +33,7 @@ def random_suffix() -> str:
 
 class ServiceAccountPlugin(Plugin):
     name = "ServiceAccount"
+    resources = frozenset({("", "pods")})
 
     def __init__(self, cache: Cache, suffix: Callable[[], str] = random_suffix) -> None:
         self._accounts, self._suffix = cache.of(ServiceAccount.resource), suffix

@@ -10,6 +10,7 @@ NOT_READY = "node.kubernetes.io/not-ready"
 
 class TaintNodesByCondition(Plugin):
     name = "TaintNodesByCondition"
+    resources = frozenset({("", "nodes")})
 
     async def admit(self, request: AdmissionRequest) -> None:
         node = request.object

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from minikube_py.scheduler.nodeinfo import NodeInfo
 from minikube_py.scheduler.plugins.api import Rejection
 from minikube_py.scheduler.podinfo import PodInfo
+from minikube_py.types.nodeaffinity import preference_matches, term_matches
 from minikube_py.types.pod import NodeAffinity as Affinity
-from minikube_py.types.pod import NodeSelectorRequirement, NodeSelectorTerm
 
 _REJECTION = Rejection(("node(s) didn't match Pod's node affinity/selector",), False, "NodeAffinity")
 
@@ -67,35 +65,3 @@ def names_of(pod: PodInfo) -> frozenset[str] | None:
             return None
         names |= set.intersection(*named)
     return frozenset(names)
-
-
-def term_matches(term: NodeSelectorTerm, labels: Mapping[str, str], name: str) -> bool:
-    """Whether a term matches: all its requirements do; one without any matches nothing."""
-    if not term.matchExpressions and not term.matchFields:
-        return False
-    return preference_matches(term, labels, name)
-
-
-def preference_matches(term: NodeSelectorTerm, labels: Mapping[str, str], name: str) -> bool:
-    """Whether all requirements of a term hold; a preference without any matches every node."""
-    fields = {"metadata.name": name}
-    return all(_holds(r, labels) for r in term.matchExpressions) and all(_holds(r, fields) for r in term.matchFields)
-
-
-def _holds(requirement: NodeSelectorRequirement, values: Mapping[str, str]) -> bool:
-    operator, value = requirement.operator, values.get(requirement.key)
-    if operator == "In":
-        return value is not None and value in requirement.values
-    if operator == "NotIn":
-        return value is None or value not in requirement.values
-    if operator == "Exists":
-        return value is not None
-    if operator == "DoesNotExist":
-        return value is None
-    if operator in ("Gt", "Lt") and value is not None and len(requirement.values) == 1:
-        try:
-            left, right = int(value), int(requirement.values[0])
-        except ValueError:
-            return False
-        return left > right if operator == "Gt" else left < right
-    return False

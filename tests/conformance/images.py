@@ -1,0 +1,107 @@
+"""The images that the tests' pods run, under upstream's names, made of agnhost, the static busybox and programs of this machine.
+
+Upstream's tests name their images by a registry that a node without internet does not reach, so the archives are imported under those
+names before the tests begin. What is made: agnhost (both tags), busybox, pause, nautilus, kitten. The programs that scripts in the pods
+call beside busybox's (bash, curl, ss, ip) are taken from this machine with the libraries that they are linked to.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from minikube_py.cri.archive import ImageConfig, Layer, image_archive
+from tests.conformance.build import Programs
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_DIRECTORIES = ("dev", "etc", "home", "proc", "root", "run", "sys", "usr", "usr/bin", "uploads", "var")
+_PASSWD = """\
+root:x:0:0:root:/root:/bin/sh
+nobody:x:65534:65534:nobody:/:/sbin/nologin
+user-defined-in-image:x:1000:1000::/home/user-defined-in-image:/bin/sh
+"""
+_GROUP = "root:x:0:\nnobody:x:65534:\nuser-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n"
+
+
+def image_names(programs: Programs) -> tuple[str, ...]:
+    """The names of all images that upstream's tests know."""
+    listed = subprocess.run([programs.tests, "--list-images"], capture_output=True, text=True, check=True)
+    return tuple(line.strip() for line in listed.stdout.splitlines() if re.fullmatch(r"\S+/\S+:\S+", line.strip()))
+
+
+def write_images(directory: Path, programs: Programs) -> None:
+    """One archive for each image of the tests' that can be made."""
+    directory.mkdir(parents=True, exist_ok=True)
+    agnhost = _agnhost_layer(programs.agnhost)
+    for name in image_names(programs):
+        short, _, tag = name.rpartition("/")[2].partition(":")
+        made = {
+            "agnhost": (agnhost, ImageConfig(entrypoint=("/agnhost",), cmd=("pause",), env={"PATH": _PATH})),
+            "busybox": (_busybox_layer(), ImageConfig(cmd=("sh",), env={"PATH": _PATH})),
+            "pause": (agnhost, ImageConfig(entrypoint=("/agnhost", "pause"), user="65535:65535")),
+            "nautilus": (_web_layer(programs.agnhost, "nautilus.jpg"), ImageConfig(entrypoint=("/agnhost", "test-webserver"))),
+            "kitten": (_web_layer(programs.agnhost, "kitten.jpg"), ImageConfig(entrypoint=("/agnhost", "test-webserver"))),
+        }.get(short)
+        if made is not None and not name.startswith(("gcr.io/k8s-authenticated-test", "invalid.")):
+            (directory / f"{short}-{tag}.tar").write_bytes(image_archive(name, *made))
+
+
+@cache
+def _busybox_layer() -> bytes:
+    layer = Layer()
+    _busybox(layer)
+    return layer.finish()
+
+
+@cache
+def _agnhost_layer(program: Path) -> bytes:
+    layer = Layer()
+    _busybox(layer, without=("bash", "curl", "ip", "ss"))
+    for name in ("bash", "curl", "ss", "ip"):
+        _program(layer, name)
+    layer.directory("uploads")
+    _agnhost(layer, program)
+    return layer.finish()
+
+
+@cache
+def _web_layer(program: Path, picture: str) -> bytes:
+    layer = Layer()
+    _agnhost(layer, program)
+    layer.file("data.json", f'{{\n    "image": "{picture}"\n}}\n'.encode())
+    layer.file("etc/os-release", b'NAME="Alpine Linux"\n')  # a test reads it from the mounted image
+    return layer.finish()
+
+
+def _agnhost(layer: Layer, program: Path) -> None:
+    layer.file("agnhost", program.read_bytes(), 0o755)
+    layer.symlink("agnhost-2", "agnhost")
+
+
+def _busybox(layer: Layer, without: Sequence[str] = ()) -> None:
+    binary = shutil.which("busybox", path="/bin:/usr/bin")
+    assert binary is not None, "apt-get install busybox-static"
+    layer.directory("tmp", 0o1777)
+    for name in _DIRECTORIES:
+        layer.directory(name)
+    layer.file("etc/passwd", _PASSWD.encode())
+    layer.file("etc/group", _GROUP.encode())
+    layer.file("bin/busybox", Path(binary).read_bytes(), 0o755)
+    for applet in subprocess.run([binary, "--list"], capture_output=True, text=True, check=True).stdout.split():
+        if applet != "busybox" and applet not in without:
+            layer.symlink(f"bin/{applet}", "busybox")
+
+
+def _program(layer: Layer, name: str) -> None:
+    """A program of this machine and the libraries that it needs."""
+    path = shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin")
+    assert path is not None, f"the tests' pods call {name}: install it"
+    layer.file(f"usr/bin/{name}", Path(path).read_bytes(), 0o755)
+    linked = subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout
+    for library in re.findall(r"(/\S+\.so\S*)", linked):
+        if not layer.has(library):
+            layer.file(library, Path(library).resolve().read_bytes(), 0o755)

@@ -1,0 +1,110 @@
+"""Lets Ginkgo run the chosen tests against a cluster, and brings that cluster up: a server alone, or one with a node."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tests.conformance.build import Programs
+from tests.conformance.catalogue import Spec, expression
+from tests.conformance.images import write_images
+from tests.support.cluster import cluster
+from tests.support.kubectl import kubectl
+from tests.support.server import Server, running
+
+_WHOLE_RUN = "6h"
+_FLAGS_WITH_NODES = ("--dump-logs-on-failure=true",)
+# -1: the suite's setup does not wait for nodes.
+_FLAGS_WITHOUT_NODES = ("--dump-logs-on-failure=false", "--allowed-not-ready-nodes=-1", "--num-nodes=0")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A cluster to test."""
+
+    kubeconfig: Path
+    description: str
+    has_nodes: bool
+
+
+@contextlib.contextmanager
+def server_alone(directory: Path) -> Iterator[Target]:
+    """A control plane without a node, for the tests that need none; it is gone afterwards, its log stays in `directory`."""
+    with tempfile.TemporaryDirectory(prefix="minikube-py-conformance-") as scratch:
+        server = Server(Path(scratch))
+        try:
+            with running(server):
+                yield Target(server.kubeconfig, "a server without a node", has_nodes=False)
+        finally:
+            (directory / "server.log").write_text(server.log())
+
+
+@contextlib.contextmanager
+def one_node(directory: Path, programs: Programs) -> Iterator[Target]:
+    """A server with a node in a network namespace, the tests' images imported. Needs root."""
+    with cluster(archives=partial(write_images, programs=programs)) as made:
+        try:
+            yield Target(made.kubeconfig, "a server with one node", has_nodes=True)
+        finally:
+            (directory / "server.log").write_text(made.log())
+
+
+def run(programs: Programs, target: Target, tests: Sequence[Spec], *, processes: int, directory: Path) -> list[dict[str, Any]]:
+    """Run the tests; Ginkgo's report, suite by suite. Everything that it prints is in ginkgo.log, its report in report.json."""
+    report = directory / "report.json"
+    report.unlink(missing_ok=True)
+    command = [
+        str(programs.ginkgo),
+        "run",
+        f"--procs={processes}",
+        f"--timeout={_WHOLE_RUN}",
+        "--no-color",
+        "--silence-skips",
+        f"--output-dir={directory}",
+        "--json-report=report.json",
+        f"--focus={expression(tests)}",
+        "--label-filter=Conformance",
+        str(programs.tests),
+        "--",
+        f"--kubeconfig={target.kubeconfig}",
+        f"--kubectl-path={kubectl()}",
+        "--provider=skeleton",
+        "--disable-log-dump",
+        *_FLAGS_WITH_NODES if target.has_nodes else _FLAGS_WITHOUT_NODES,
+    ]
+    with (directory / "ginkgo.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        assert process.stdout is not None
+        for line in process.stdout:
+            log.write(line)
+            if re.match(r"\s*\[FAILED\]|\s*\[FAIL\]|Ran \d+ of|Will run", line):
+                print(line.rstrip(), file=sys.stderr, flush=True)
+        process.wait()
+    if not report.exists():
+        return []
+    suites: list[dict[str, Any]] = json.loads(report.read_text())
+    return suites
+
+
+def commit() -> str:
+    """The commit of this tree, and whether the tree has changes beside it."""
+    tree = Path(__file__).parents[2]
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=tree, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + (
+            " with changes that are not committed" if git("status", "--porcelain", "--", "minikube_py") else ""
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown (not a git checkout)"
