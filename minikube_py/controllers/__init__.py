@@ -57,7 +57,6 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     EndpointSliceController,
     EndpointSliceMirroringController,
     EndpointsController,
-    EndpointSliceMirroringController,
     PodGCController,
     CSRApprovingController,
     CSRSigningController,

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-from minikube_py.controllers.history import HASH_LABEL
-from minikube_py.controllers.pods import is_available
+from minikube_py.controllers.pods import HASH_LABEL, is_available
 from minikube_py.types import nodeaffinity
 from minikube_py.types.core import Node
 from minikube_py.types.meta import owner_reference, parse_timestamp

@@ -6,6 +6,7 @@ first what belongs where, then, where the update strategy says so, one step of a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 
 from minikube_py.aio import Backoff
@@ -17,6 +18,7 @@ from minikube_py.controllers.base import (
     Controller,
     Failure,
     Fresh,
+    Pace,
     change,
     in_batches,
     merge_status,
@@ -48,6 +50,7 @@ class DaemonSetController(Controller):
         self._nodes = context.informers.of(Node)
         self._pods: Fresh[Pod] = Fresh(context.informers.of(Pod), {"controller": controller_index})
         self._revisions: Fresh[ControllerRevision] = Fresh(context.informers.of(ControllerRevision), {"controller": controller_index})
+        self._pace = Pace(self.clock)
         self._looks: dict[str, object] = {}
         self._failures: dict[tuple[str, str], tuple[Backoff, float]] = {}
 
@@ -98,6 +101,8 @@ class DaemonSetController(Controller):
             return None
         if found.metadata.deletionTimestamp is not None:
             return None
+        if wait := self._pace.wait(key):
+            return wait
         revisions = await apply_claim(self.client, self._revisions, found, plan_claim(found, selector, candidates(self._revisions, found)))
         collisions = found.status.collisionCount
         try:
@@ -113,9 +118,11 @@ class DaemonSetController(Controller):
         revisions = [r for r in self._revisions.by_index("controller", found.metadata.uid) if r.metadata.deletionTimestamp is None]
         pods = await apply_claim(self.client, self._pods, found, plan_claim(found, selector, candidates(self._pods, found)))
         await self._merge_equal(found, current, revisions, pods)
+        started = time.perf_counter()
         nodes = self._nodes.list()
         now = self.clock.time()
-        todo = daemons.plan(found, nodes, pods, digest, self._waits(key, pods), now)
+        todo = daemons.plan(found, nodes, pods, digest, self._waits(key), now)
+        self._pace.took(key, 3 * (time.perf_counter() - started))
         for pod in todo.ended:
             self._note_ended(key, found, pod)
         failure = await self._apply(found, todo, digest)
@@ -142,7 +149,7 @@ class DaemonSetController(Controller):
         uid = found.metadata.uid
         return [pod for pod in self._pods.by_index("controller", uid) if matches(found.spec.selector, pod.metadata.labels)]
 
-    def _waits(self, key: str, pods: Sequence[Pod]) -> dict[str, float]:
+    def _waits(self, key: str) -> dict[str, float]:
         """By node, how long a failed daemon there still has to be left alone."""
         now = self.clock.monotonic()
         return {node: until - now for (owner, node), (_, until) in self._failures.items() if owner == key and until > now}

@@ -1,7 +1,7 @@
 """EndpointSlices for Endpoints that a user made by hand: what stands in an Endpoints object of a service without a selector is mirrored.
 
-plan(): the endpoints and the slices that mirror them → which to write, which to delete. A slice has one family of addresses and one set of
-ports, as everywhere.
+plan(): the endpoints and the slices that mirror them → which to write, which to delete. The subsets are brought into their shortest form
+first; each then is a slice for each family of addresses.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ SKIP_LABEL = "endpointslice.kubernetes.io/skip-mirror"
 _LEADER = "control-plane.alpha.kubernetes.io/leader"
 _NOT_COPIED = frozenset({"kubectl.kubernetes.io/last-applied-configuration", TRIGGER_ANNOTATION})
 LIMIT = 1000
-"""Addresses of a subset that are mirrored."""
+"""Addresses that are mirrored of those with one set of ports."""
 
 Ports = tuple[EndpointPort, ...]
 
 
-class Wanted(NamedTuple):
+class Mirror(NamedTuple):
     """A slice as it should be, and the one that becomes it (None: a new one)."""
 
     address_type: str
@@ -47,10 +47,12 @@ class Wanted(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Slices to write and to delete."""
+    """Slices to write and to delete; addresses that are none, and that are too many."""
 
-    write: tuple[Wanted, ...]
-    delete: tuple[EndpointSlice, ...]
+    write: tuple[Mirror, ...] = ()
+    delete: tuple[EndpointSlice, ...] = ()
+    invalid: int = 0
+    too_many: int = 0
 
 
 def is_mirrored(endpoints: Endpoints, service: Service | None) -> bool:
@@ -61,28 +63,69 @@ def is_mirrored(endpoints: Endpoints, service: Service | None) -> bool:
     return service is not None and not service.spec.selector
 
 
-def plan(endpoints: Endpoints, slices: Sequence[EndpointSlice], limit: int) -> Plan:
-    """Bring the slices to what the endpoints say; `limit` endpoints a slice."""
+def plan(endpoints: Endpoints, slices: Sequence[EndpointSlice], limit: int = LIMIT) -> Plan:
+    """Bring the slices to what the endpoints say."""
     groups: dict[tuple[str, Ports], list[Endpoint]] = {}
-    for subset in endpoints.subsets:
-        ports = tuple(sorted(subset.ports, key=lambda p: (p.name, p.port or 0, p.protocol)))
-        addresses = [(a, True) for a in subset.addresses] + [(a, False) for a in subset.notReadyAddresses]
-        for address, ready in addresses[:LIMIT]:
-            family = "IPv6" if ip_address(address.ip).version == 6 else "IPv4"
-            groups.setdefault((family, ports), []).append(_endpoint(address, ready))
+    invalid = too_many = 0
+    for ports, addresses in repacked(endpoints):
+        taken = 0
+        for address, ready in addresses:
+            family = _family(address.ip)
+            if not family:
+                invalid += 1
+            elif taken == limit:
+                too_many += 1
+            else:
+                taken += 1
+                groups.setdefault((family, ports), []).append(_endpoint(address, ready))
     spare = list(slices)
-    write: list[Wanted] = []
+    write: list[Mirror] = []
     for (family, ports), found in groups.items():
-        for at in range(0, len(found), limit):
-            wanted = Wanted(family, ports, tuple(found[at : at + limit]))
-            same = [s for s in spare if (s.addressType, s.ports) == (family, ports)]
-            current = next((s for s in same if s.endpoints == wanted.endpoints), same[0] if same else None)
-            if current is not None:
-                spare.remove(current)
-                if current.endpoints == wanted.endpoints and _is_dressed(endpoints, current):
-                    continue
-            write.append(wanted._replace(current=current))
-    return Plan(tuple(write), tuple(spare))
+        mirror = Mirror(family, ports, tuple(found))
+        current = next((s for s in spare if (s.addressType, s.ports) == (family, ports)), None)
+        if current is not None:
+            spare.remove(current)
+            if current.endpoints == mirror.endpoints and _is_dressed(endpoints, current):
+                continue
+        write.append(mirror._replace(current=current))
+    # a slice that goes beside one that comes is turned into it; its family can never change
+    for place, mirror in enumerate(write):
+        reused = next((s for s in spare if s.addressType == mirror.address_type), None) if mirror.current is None else None
+        if reused is not None:
+            spare.remove(reused)
+            write[place] = mirror._replace(current=reused)
+    return Plan(tuple(write), tuple(spare), invalid, too_many)
+
+
+def repacked(endpoints: Endpoints) -> list[tuple[Ports, list[tuple[EndpointAddress, bool]]]]:
+    """The subsets in their shortest form: ports with the same addresses together. An address that is once not ready is not ready."""
+    by_port: dict[EndpointPort | None, dict[EndpointAddress, bool]] = {}
+    for subset in endpoints.subsets:
+        for port in subset.ports or (None,):
+            states = by_port.setdefault(port, {})
+            for address in subset.addresses:
+                states.setdefault(address, True)
+            for address in subset.notReadyAddresses:
+                states[address] = False
+    by_addresses: dict[frozenset[tuple[EndpointAddress, bool]], list[EndpointPort | None]] = {}
+    for port, states in by_port.items():
+        by_addresses.setdefault(frozenset(states.items()), []).append(port)
+    return [
+        (tuple(sorted((p for p in ports if p is not None), key=_port_order)), sorted(addresses, key=lambda pair: (pair[0].ip, pair[1])))
+        for addresses, ports in by_addresses.items()
+        if addresses
+    ]
+
+
+def _port_order(port: EndpointPort) -> tuple[str, int, str]:
+    return port.name, port.port or 0, port.protocol
+
+
+def _family(address: str) -> str:
+    try:
+        return "IPv6" if ip_address(address).version == 6 else "IPv4"
+    except ValueError:
+        return ""
 
 
 def _endpoint(address: EndpointAddress, ready: bool) -> Endpoint:
@@ -96,7 +139,9 @@ def _endpoint(address: EndpointAddress, ready: bool) -> Endpoint:
 
 
 def _is_dressed(endpoints: Endpoints, current: EndpointSlice) -> bool:
-    return dict(current.metadata.labels) == labels_of(endpoints) and dict(current.metadata.annotations) == annotations_of(endpoints)
+    meta = current.metadata
+    owned = any(ref.uid == endpoints.metadata.uid for ref in meta.ownerReferences)
+    return owned and dict(meta.labels) == labels_of(endpoints) and dict(meta.annotations) == annotations_of(endpoints)
 
 
 def labels_of(endpoints: Endpoints) -> dict[str, str]:
@@ -110,7 +155,7 @@ def annotations_of(endpoints: Endpoints) -> dict[str, str]:
     return {k: v for k, v in endpoints.metadata.annotations.items() if k not in _NOT_COPIED}
 
 
-def slice_body(endpoints: Endpoints, wanted: Wanted) -> dict[str, Any]:
+def slice_body(endpoints: Endpoints, wanted: Mirror) -> dict[str, Any]:
     """A whole slice, to be created or to replace its current one."""
     meta: dict[str, Any] = {
         "generateName": f"{endpoints.metadata.name}-",
@@ -120,10 +165,7 @@ def slice_body(endpoints: Endpoints, wanted: Wanted) -> dict[str, Any]:
     }
     if wanted.current is not None:
         meta.update(name=wanted.current.metadata.name, resourceVersion=wanted.current.metadata.resourceVersion)
-    ports = [
-        {"name": p.name, "protocol": p.protocol, **({"port": p.port} if p.port else {}), **_given(p, ("appProtocol",))}
-        for p in wanted.ports
-    ]
+    ports = [{"name": p.name, "protocol": p.protocol, **_given(p, ("port", "appProtocol"))} for p in wanted.ports]
     body = {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": meta, "addressType": wanted.address_type}
     return body | {"endpoints": [_endpoint_json(e) for e in wanted.endpoints], "ports": ports}
 
@@ -162,10 +204,13 @@ class EndpointSliceMirroringController(Controller):
         if endpoints is None or not is_mirrored(endpoints, self._services.get(key)):
             await self._delete(slices)
             return None
-        if any(len(s.addresses) + len(s.notReadyAddresses) > LIMIT for s in endpoints.subsets):
-            message = f"Skipped mirroring of addresses beyond {LIMIT} of a subset"
+        todo = plan(endpoints, slices)
+        if todo.invalid:
+            message = f"Skipped {todo.invalid} invalid IP addresses when mirroring to EndpointSlices"
+            self.events.record(endpoints, "Warning", "InvalidIPAddressesForMirroring", message)
+        if todo.too_many:
+            message = f"A max of {LIMIT} addresses can be mirrored to EndpointSlices per Endpoints subset. {todo.too_many} were skipped"
             self.events.record(endpoints, "Warning", "TooManyAddressesToMirror", message)
-        todo = plan(endpoints, slices, self.options.max_endpoints_per_slice * 10)
         try:
             for wanted in todo.write:
                 await self._write(endpoints, wanted)
@@ -178,7 +223,7 @@ class EndpointSliceMirroringController(Controller):
         await self._delete(todo.delete)
         return None
 
-    async def _write(self, endpoints: Endpoints, wanted: Wanted) -> None:
+    async def _write(self, endpoints: Endpoints, wanted: Mirror) -> None:
         body, namespace = slice_body(endpoints, wanted), endpoints.metadata.namespace
         if wanted.current is not None:
             self._slices.wrote(await self.client.update(EndpointSlice, body, wanted.current.metadata.name, namespace))
@@ -201,4 +246,4 @@ def _mirrored(current: EndpointSlice) -> tuple[str, ...]:
     return (f"{current.metadata.namespace}/{name}",) if name and labels.get(MANAGED_BY_LABEL) == MANAGER else ()
 
 
-__all__ = ["EndpointSliceMirroringController", "Plan", "Wanted", "plan"]
+__all__ = ["EndpointSliceMirroringController", "Mirror", "Plan", "plan"]

@@ -16,12 +16,11 @@ import msgspec
 from minikube_py.client import Client
 from minikube_py.controllers import rollout
 from minikube_py.controllers.base import Fresh, change, controller_uid
+from minikube_py.controllers.pods import HASH_LABEL
 from minikube_py.meta.errors import AlreadyExists, NotFound
 from minikube_py.types.meta import Object, owner_reference
 from minikube_py.types.workload import ControllerRevision, template_labels
 
-HASH_LABEL = "controller-revision-hash"
-"""On pods: the revision that they were made of. On a daemon set's revisions: their hash."""
 NAMED_HASH_LABEL = "controller.kubernetes.io/hash"
 """On a stateful set's revisions: their hash."""
 
@@ -128,3 +127,18 @@ async def remove(client: Client, fresh: Fresh[ControllerRevision], revisions: It
         with contextlib.suppress(NotFound):
             await client.delete(ControllerRevision, meta.name, meta.namespace, uid=meta.uid)
         fresh.deleted(revision)
+
+
+__all__ = [
+    "HASH_LABEL",
+    "NAMED_HASH_LABEL",
+    "Collision",
+    "Present",
+    "body",
+    "ordered",
+    "present",
+    "record",
+    "remove",
+    "surplus",
+    "template_of",
+]

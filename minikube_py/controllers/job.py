@@ -7,6 +7,7 @@ Pods whose job has gone lose their finalizer too, so that they can go.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -19,6 +20,7 @@ from minikube_py.controllers.base import (
     Controller,
     Failure,
     Fresh,
+    Pace,
     change,
     in_batches,
     merge_status,
@@ -48,6 +50,7 @@ class JobController(Controller):
         super().__init__(context)
         self._jobs: Fresh[Job] = Fresh(context.informers.of(Job))
         self._pods: Fresh[Pod] = Fresh(context.informers.of(Pod), {"controller": controller_index, "job": _job_of})
+        self._pace = Pace(self.clock)
         self._failures: dict[str, Failures] = {}
         self._released: dict[str, set[str]] = {}
         """By job, uids of pods whose finalizer was taken off while the informer may still show it."""
@@ -82,10 +85,16 @@ class JobController(Controller):
         if finished(job) is not None:
             self._failures.pop(key, None)
             return None
+        if wait := self._pace.wait(key):
+            return wait
+        started = time.perf_counter()
         claim = plan_claim(job, job.spec.selector, candidates(self._pods, job))
+        spent = time.perf_counter() - started
         pods = await apply_claim(self.client, self._pods, job, claim, FINALIZER)
+        started = time.perf_counter()
         tracked = self._tracked(key, pods)
         step = job_plan.plan(job, pods, tracked, self._failures.get(key, Failures()), self.clock.time())
+        self._pace.took(key, spent + time.perf_counter() - started)
         failure = await self._apply(job, step)
         if failure is not None and step.condition is not None:
             # pods are left that the job's end has to wait for

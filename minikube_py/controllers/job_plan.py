@@ -32,12 +32,12 @@ _GENERATED_NAME = 58
 class Failures(NamedTuple):
     """Failures in a row, and when the last of them was."""
 
-    count: int = 0
+    in_a_row: int = 0
     last: float = 0.0
 
     def wait(self, now: float) -> float:
         """Seconds until the next pod may be started."""
-        return backoff(self.count, self.last, now)
+        return backoff(self.in_a_row, self.last, now)
 
 
 class Counts(NamedTuple):
@@ -145,7 +145,7 @@ def _advance(before: Failures, won: Sequence[Pod], lost: Sequence[Pod], now: flo
         later = [at for at in losses if at > last_success]
         return Failures(len(later), max(later, default=0.0))
     if losses:
-        return Failures(before.count + len(losses), max(losses))
+        return Failures(before.in_a_row + len(losses), max(losses))
     return before
 
 

@@ -14,6 +14,9 @@ import orjson
 from minikube_py.types.meta import Condition, Object, owner_reference, parse_timestamp, timestamp
 from minikube_py.types.pod import Pod, is_ready, is_terminal
 
+HASH_LABEL = "controller-revision-hash"
+"""On pods: the controller revision that they were made of. On a daemon set's revisions: their hash."""
+
 _PHASES = {"Pending": 0, "Unknown": 1, "Running": 2}
 
 

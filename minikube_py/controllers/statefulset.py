@@ -108,15 +108,19 @@ class StatefulSetController(Controller):
     ) -> float | None:
         again: float | None = None
 
-        async def create(ordinal: int) -> None:
+        async def create(ordinal: int) -> StatusError | None:
             nonlocal again
-            if not await self._ensure_claims(found, ordinal):
-                again = _CLAIM_WAIT
-                return
-            await self._create(found, ordinal, current if stateful.takes_current(found, ordinal) else update)
+            try:
+                if await self._ensure_claims(found, ordinal):
+                    await self._create(found, ordinal, current if stateful.takes_current(found, ordinal) else update)
+                else:
+                    again = _CLAIM_WAIT
+            except StatusError as error:
+                return error
+            return None
 
         # several at once only where the set is Parallel: the plan has one otherwise
-        await in_batches(todo.create, create)
+        _raise_first(await in_batches(todo.create, create))
         for pod in todo.claims:
             await self._ensure_claims(found, stateful.ordinal_of(pod))
         for pod in todo.rename:
@@ -126,7 +130,7 @@ class StatefulSetController(Controller):
         if found.spec.volumeClaimTemplates and found.metadata.deletionTimestamp is None:
             for pod in self._mine(found):
                 await self._own_claims(found, pod)
-        await in_batches(todo.delete, lambda pod: self._delete(found, pod))
+        _raise_first(await in_batches(todo.delete, lambda pod: self._delete(found, pod)))
         return again
 
     async def _ensure_claims(self, found: StatefulSet, ordinal: int) -> bool:
@@ -171,17 +175,15 @@ class StatefulSetController(Controller):
         body = stateful.pod_body(found, history.template_of(revision), ordinal, revision.metadata.name)
         try:
             self._pods.wrote(await self.client.create(Pod, body, namespace))
-        except AlreadyExists:
-            # somebody else's pod has the name, or the informer is late: the pod's own events bring the next look
-            raise
         except StatusError as error:
-            if not namespace_is_ending(error):
+            # a name that is taken is tried again: the informer may be late, or the other pod go
+            if not isinstance(error, AlreadyExists) and not namespace_is_ending(error):
                 message = f"create Pod {name} in StatefulSet {found.metadata.name} failed error: {error.message}"
                 self.events.record(found, "Warning", "FailedCreate", message)
             raise
         self.events.record(found, "Normal", "SuccessfulCreate", f"create Pod {name} in StatefulSet {found.metadata.name} successful")
 
-    async def _delete(self, found: StatefulSet, pod: Pod) -> None:
+    async def _delete(self, found: StatefulSet, pod: Pod) -> StatusError | None:
         meta = pod.metadata
         if is_terminal(pod):
             reason, how = ("RecreatingFailedPod", "failed") if pod.status.phase == "Failed" else ("RecreatingTerminatedPod", "terminated")
@@ -191,20 +193,27 @@ class StatefulSetController(Controller):
             await self.client.delete(Pod, meta.name, meta.namespace, uid=meta.uid)
         except NotFound:
             self._pods.deleted(pod)
-            return
+            return None
         except StatusError as error:
             message = f"delete Pod {meta.name} in StatefulSet {found.metadata.name} failed error: {error.message}"
             self.events.record(found, "Warning", "FailedDelete", message)
-            raise
+            return error
         self._pods.ending(pod, timestamp(self.clock.time()))
         message = f"delete Pod {meta.name} in StatefulSet {found.metadata.name} successful"
         self.events.record(found, "Normal", "SuccessfulDelete", message)
+        return None
 
     async def _write_status(self, found: StatefulSet, status: dict[str, Any]) -> None:
         try:
             self._sets.wrote(await change(self.client, found, merge_status(status), "status"))
         except NotFound:
             return
+
+
+def _raise_first(results: Sequence[StatusError | None]) -> None:
+    for error in results:
+        if error is not None:
+            raise error
 
 
 __all__ = ["StatefulSetController"]

@@ -79,9 +79,9 @@ def run(programs: Programs, target: Target, tests: Sequence[Spec], *, processes:
         f"--kubectl-path={kubectl()}",
         "--provider=skeleton",
         "--disable-log-dump",
-        *_FLAGS_WITH_NODES if target.has_nodes else _FLAGS_WITHOUT_NODES,
+        *(_FLAGS_WITH_NODES if target.has_nodes else _FLAGS_WITHOUT_NODES),
     ]
-    with (directory / "ginkgo.log").open("w") as log:
+    with (directory / "ginkgo.log").open("w", buffering=1) as log:
         process = subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
         assert process.stdout is not None
         for line in process.stdout:

@@ -1,0 +1,105 @@
+"""Disruption budgets: judged on values, and told to the eviction API on the real API server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from minikube_py.controllers import disruption
+from minikube_py.meta.errors import TooManyRequests
+from minikube_py.types.meta import LabelSelector, ObjectMeta, timestamp
+from minikube_py.types.pod import Pod
+from minikube_py.types.policy import PodDisruptionBudget, PodDisruptionBudgetSpec, PodDisruptionBudgetStatus
+from minikube_py.types.workload import ReplicationController
+from tests.controllers.builders import LABELS, NOW, pod
+from tests.controllers.harness import Plane, control_plane
+
+
+def budget(disrupted: Mapping[str, str] = {}, **spec: Any) -> PodDisruptionBudget:
+    return PodDisruptionBudget(
+        metadata=ObjectMeta(name="web", namespace="default", uid="uid-web", generation=3),
+        spec=PodDisruptionBudgetSpec(selector=LabelSelector(matchLabels=LABELS), **spec),
+        status=PodDisruptionBudgetStatus(disruptedPods=disrupted),
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "healthy", "expected", "desired", "allowed"),
+    [
+        ({"minAvailable": 2}, 3, 3, 2, 1),
+        ({"minAvailable": 2}, 1, 1, 2, 0),
+        ({"minAvailable": "50%"}, 3, 5, 3, 0),
+        ({"minAvailable": "50%"}, 5, 5, 3, 2),
+        ({"maxUnavailable": 1}, 3, 3, 2, 1),
+        ({"maxUnavailable": "30%"}, 10, 10, 7, 3),
+        ({"maxUnavailable": "1%"}, 4, 4, 3, 1),
+        ({"maxUnavailable": 5}, 2, 2, 0, 2),
+        ({"maxUnavailable": 0}, 3, 3, 3, 0),
+        ({"minAvailable": 0}, 0, 0, 0, 0),
+    ],
+)
+def test_what_is_allowed(spec: dict[str, Any], healthy: int, expected: int, desired: int, allowed: int) -> None:
+    pods = [pod(f"p{n}") for n in range(healthy)]
+    status = disruption.plan(budget(**spec), pods, expected, NOW).status
+    assert (status.currentHealthy, status.desiredHealthy, status.disruptionsAllowed) == (healthy, desired, allowed)
+    assert status.expectedPods == expected and status.observedGeneration == 3
+    (condition,) = status.conditions
+    assert (condition.type, condition.reason) == ("DisruptionAllowed", "SufficientPods" if allowed else "InsufficientPods")
+    assert condition.observedGeneration == 3
+
+
+def test_pods_that_do_not_count() -> None:
+    granted = {"granted": timestamp(NOW - 60), "overdue": timestamp(NOW - 121), "gone": timestamp(NOW)}
+    pods = [pod("ready"), pod("unready", ready=False), pod("ending", ending=True), pod("granted"), pod("overdue")]
+    step = disruption.plan(budget(granted, minAvailable=1), pods, 5, NOW)
+    assert step.status.currentHealthy == 2 and set(step.status.disruptedPods) == {"granted"}
+    assert [p.metadata.name for p in step.overdue] == ["overdue"] and step.again == 60
+
+
+async def evict(plane: Plane, name: str) -> None:
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+    await plane.client.request("POST", Pod.resource.path("default", name, "eviction"), body=orjson.dumps(body))
+
+
+async def test_evictions_go_by_the_budget(tmp_path: Path) -> None:
+    only = ("disruption", "replicationcontroller", "serviceaccount", "node-lifecycle")
+    async with control_plane(tmp_path, only=only, scheduler=True) as plane:
+        await plane.node()
+        template = {"metadata": {"labels": LABELS}, "spec": {"containers": [{"name": "web", "image": "web:1"}]}}
+        await plane.create(
+            ReplicationController, {"metadata": {"name": "web"}, "spec": {"replicas": 2, "selector": LABELS, "template": template}}
+        )
+        spec = {"maxUnavailable": 1, "selector": {"matchLabels": LABELS}}
+        await plane.create(PodDisruptionBudget, {"metadata": {"name": "web"}, "spec": spec})
+        pods = await plane.count(Pod, 2, lambda p: p.spec.nodeName)
+        for n, found in enumerate(pods):
+            await plane.run_pod(found, f"10.42.0.{n + 5}")
+        made = await plane.eventually(PodDisruptionBudget, "web", lambda b: b.status.disruptionsAllowed == 1)
+        assert (made.status.expectedPods, made.status.desiredHealthy, made.status.currentHealthy) == (2, 1, 2)
+        await evict(plane, pods[0].metadata.name)
+        with pytest.raises(TooManyRequests):
+            await evict(plane, pods[1].metadata.name)
+        await plane.eventually(PodDisruptionBudget, "web", lambda b: b.status.disruptionsAllowed == 0 and b.status.currentHealthy == 1)
+        await plane.end_pod(pods[0])
+        (new,) = await plane.count(Pod, 1, lambda p: p.spec.nodeName and not p.status.podIP)
+        await plane.run_pod(new, "10.42.0.9")
+        await plane.eventually(PodDisruptionBudget, "web", lambda b: b.status.disruptionsAllowed == 1 and not b.status.disruptedPods)
+        await evict(plane, pods[1].metadata.name)
+
+
+async def test_pods_that_nobody_controls_allow_nothing(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, only=("disruption", "serviceaccount")) as plane:
+        spec = {"containers": [{"name": "web", "image": "web:1"}]}
+        await plane.create(
+            PodDisruptionBudget, {"metadata": {"name": "web"}, "spec": {"maxUnavailable": 1, "selector": {"matchLabels": LABELS}}}
+        )
+        made = await plane.create(Pod, {"metadata": {"name": "bare", "labels": LABELS}, "spec": spec})
+        await plane.run_pod(made)
+        made_budget = await plane.eventually(PodDisruptionBudget, "web", lambda b: b.status.currentHealthy == 1)
+        assert made_budget.status.disruptionsAllowed == 0 and made_budget.status.expectedPods == 0
+        await plane.client.patch(PodDisruptionBudget, "web", {"spec": {"maxUnavailable": None, "minAvailable": 0}}, "default")
+        await plane.eventually(PodDisruptionBudget, "web", lambda b: b.status.disruptionsAllowed == 1)
