@@ -7,6 +7,7 @@ machine ran (a second thread that only sleeps was late too), unless the loop's t
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections import deque
@@ -50,6 +51,14 @@ def _stalls() -> Iterator[_Stalls]:
     stalls = _Stalls()
     yield stalls
     stalls.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _settled() -> None:
+    """What earlier modules left is collected between the tests, and set aside: a whole collection in a process of a thousand tests' objects
+    takes longer than a loop may be blocked, and says nothing of the product."""
+    gc.collect()
+    gc.freeze()
 
 
 def _run_delay() -> float:
