@@ -129,6 +129,13 @@ def parse_address(name: str, text: str) -> Address:
         raise ConfigError(f"{name} must be an IP address, is {text!r}") from None
 
 
+def parse_domain(name: str, text: str) -> str:
+    """A DNS domain, in lower case. Raises ConfigError."""
+    if re.fullmatch(r"(?=.{1,253}$)([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)*[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text):
+        return text
+    raise ConfigError(f"{name} must be a DNS domain in lower case like cluster.local, is {text!r}")
+
+
 def parse_network(name: str, text: str) -> Network:
     """A network in CIDR form. Raises ConfigError."""
     try:

@@ -21,6 +21,16 @@ def node_name() -> str:
     return re.sub(r"[^a-z0-9.-]", "-", socket.gethostname().lower()).strip("-.") or "localhost"
 
 
+def has_address(ip: str) -> bool:
+    """Whether an address is one of this machine's, by asking for a socket on it."""
+    with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((ip, 0))
+        except OSError:
+            return False
+    return True
+
+
 def node_address() -> str:
     """The IPv4 address that the default route uses, or else the first of an interface that is up. Raises NoAddress."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

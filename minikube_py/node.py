@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+from minikube_py import machine
 from minikube_py.aio import Health, Supervisor
 from minikube_py.client import Client
 from minikube_py.control import Informers
@@ -24,18 +25,18 @@ from minikube_py.cri.host import HostFacts
 from minikube_py.cri.images import import_archive
 from minikube_py.kubelet.kubelet import Kubelet
 from minikube_py.kubelet.options import KubeletOptions
+from minikube_py.meta import names
 from minikube_py.meta.version import KUBERNETES_VERSION
 from minikube_py.netfilter import Family, Netfilter, NetfilterError, detect
 from minikube_py.netfilter.variant import NoIptables
 from minikube_py.network import NetworkOptions, Overlay, OverlayOptions, PodNetwork, links
+from minikube_py.network.node import SYSTEM_CNI_CONF
 from minikube_py.network.overlay import pod_mtu
 from minikube_py.proxy import Proxier, ProxyOptions
 from minikube_py.types.core import Node as NodeView
 from minikube_py.types.core import Taint
 
 log = logging.getLogger(__name__)
-
-_SYSTEM_CNI_CONF = Path("/etc/cni/net.d")
 
 
 class NodeStartError(Exception):
@@ -70,6 +71,7 @@ class Node:
     async def start(self, supervisor: Supervisor, stack: AsyncExitStack) -> None:
         """Start the node's components; returns when they run, not when the node is Ready. Raises NodeStartError."""
         options = self._options
+        _check(options)
         informers = Informers(self._client_for("system:kube-proxy", agent="kube-proxy"))
         stack.push_async_callback(informers.close)
         try:
@@ -84,7 +86,7 @@ class Node:
                 NetworkOptions(
                     options.name,
                     options.cluster_cidr,
-                    cni_conf=_SYSTEM_CNI_CONF if options.runtime_endpoint else options.data_dir / "etc" / "cni" / "net.d",
+                    cni_conf=SYSTEM_CNI_CONF if options.runtime_endpoint else options.data_dir / "etc" / "cni" / "net.d",
                     ipam_dir=options.data_dir / "cni",
                     mtu=mtu,
                 ),
@@ -131,11 +133,11 @@ class Node:
         directory = self._options.data_dir / "images"
         for archive in sorted(await asyncio.to_thread(lambda: list(directory.glob("*.tar*")))):
             try:
-                names = await import_archive(cri, archive)
+                images = await import_archive(cri, archive)
             except (cri_errors.CriError, OSError) as error:
                 log.error("image archive not imported", extra={"archive": str(archive), "error": str(error)})
                 continue
-            log.info("imported an image archive", extra={"archive": archive.name, "images": names})
+            log.info("imported an image archive", extra={"archive": archive.name, "images": images})
         health.well()
         await asyncio.Event().wait()
 
@@ -153,3 +155,16 @@ class Node:
             version=KUBERNETES_VERSION,
             restrict_oom_score_adj=self._facts is not None and self._facts.restrict_oom_score_adj,
         )
+
+
+def _check(options: NodeOptions) -> None:
+    """What the API server would refuse, again and again, when the node registers. Raises NodeStartError."""
+    if names.dns1123_subdomain(options.name):
+        raise NodeStartError(f"--node-name {options.name}: a node's name consists of lower-case letters, digits, '-' and '.'")
+    if not machine.has_address(options.ip):
+        raise NodeStartError(f"--node-ip {options.ip} is none of this machine's addresses")
+    labels = (("--node-label", key, value) for key, value in options.labels.items())
+    taints = (("--node-taint", key, value) for key, value, _ in options.taints)
+    for flag, key, value in (*labels, *taints):
+        if faults := [*names.label_key(key), *names.label_value(value)]:
+            raise NodeStartError(f"{flag} {key}={value}: {faults[0]}")

@@ -8,21 +8,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from minikube_py.cri.client import CriClient
 from minikube_py.cri.containerd import Containerd, ContainerdOptions
-from minikube_py.cri.teardown import remains, stop_all
+from minikube_py.cri.teardown import remains, remove_sandboxes, stop_all
 from minikube_py.dns import remove_addresses
 from minikube_py.netfilter import Family, Netfilter, detect
 from minikube_py.netfilter.variant import NoIptables
-from minikube_py.network.node import teardown
+from minikube_py.network.node import SYSTEM_CNI_CONF, teardown
 
 PODS_CGROUP = "/kubepods"
 
 
-async def remove_node(data_dir: Path, cgroup_root: str = "") -> None:
+async def remove_node(data_dir: Path, cgroup_root: str = "", runtime_endpoint: str = "") -> None:
     """End every pod and the containerd of the node that keeps its data in `data_dir` (`<data-dir>/agent`). The server must have ended.
 
-    Idempotent. Raises CriError or NetfilterError with what could not be removed.
+    With a `runtime_endpoint` its pods are removed too, and that runtime goes on. Idempotent. Raises CriError, TimeoutError or
+    NetfilterError with what could not be removed.
     """
+    if runtime_endpoint:
+        async with CriClient(Path(runtime_endpoint.removeprefix("unix://"))) as client:
+            await remove_sandboxes(client)
     try:
         variant = await detect()
     except NoIptables:
@@ -31,7 +36,8 @@ async def remove_node(data_dir: Path, cgroup_root: str = "") -> None:
     await stop_all(containerd, cgroup=cgroup_root + PODS_CGROUP, directories=(data_dir / "kubelet",))
     await remove_addresses()
     if variant is not None:
-        await teardown(Netfilter(Family.IPV4, variant), containerd.layout.cni_conf, data_dir / "cni")
+        cni_conf = SYSTEM_CNI_CONF if runtime_endpoint else containerd.layout.cni_conf
+        await teardown(Netfilter(Family.IPV4, variant), cni_conf, data_dir / "cni")
 
 
 def node_remains(data_dir: Path, cgroup_root: str = "") -> Sequence[str]:

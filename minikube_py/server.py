@@ -156,7 +156,9 @@ class Server:
         except StoreError as error:
             raise StartError(str(error)) from error
         except OSError as error:
-            raise StartError(f"cannot use the data directory {self._config.data_dir}: {error.strerror} (are you root?)") from error
+            hint = "be root, or " if isinstance(error, PermissionError) else ""
+            message = f"cannot use the data directory {self._config.data_dir}: {error.strerror}; {hint}choose another with --data-dir"
+            raise StartError(message) from error
         self._stack.push_async_callback(store.close)
         return store
 
@@ -184,6 +186,8 @@ class Server:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 message = f"port {config.https_listen_port} is in use: stop what listens there, or choose another with --https-listen-port"
+            elif error.errno == errno.EADDRNOTAVAIL:
+                message = f"--bind-address {config.bind_address} is none of this machine's addresses"
             else:
                 message = f"cannot listen on {config.bind_address} port {config.https_listen_port}: {error.strerror}"
             raise StartError(message) from error

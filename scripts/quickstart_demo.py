@@ -263,7 +263,7 @@ def make_image() -> bytes:
 
 def farewell(cluster_ip: str) -> None:
     """What a user types next."""
-    kubeconfig = os.environ.get("MINIKUBE_PY_WRITE_KUBECONFIG", "/etc/minikube-py/kubeconfig.yaml")
+    kubeconfig = setting("write-kubeconfig", "/etc/minikube-py/kubeconfig.yaml")
     print("\nThe cluster is up. Next:\n")
     print(f"  export KUBECONFIG={kubeconfig}")
     for command in ("get nodes -o wide", "get pods,services -o wide", "logs deployment/hello", "scale deployment/hello --replicas=3"):
@@ -284,13 +284,27 @@ def farewell(cluster_ip: str) -> None:
 
 async def stop() -> None:
     """End the pods and containerd, and take away what the node put into the kernel."""
+    from minikube_py.cri.errors import CriError
+    from minikube_py.netfilter import NetfilterError
     from minikube_py.removal import remove_node
 
     with step("pods, containerd, mounts, cgroups, links and rules are gone"):
-        await remove_node(data_dir() / "agent")
+        try:
+            await remove_node(data_dir() / "agent", setting("cgroup-root"), setting("container-runtime-endpoint"))
+        except (CriError, NetfilterError, TimeoutError) as error:
+            raise Failed(f"not all is gone: {error or 'the pods took too long'}") from error
 
 
 # Where things are.
+
+
+def setting(flag: str, default: str = "") -> str:
+    """A setting of the server, as the server finds it: a variable weighs more than the configuration file."""
+    if value := os.environ.get("MINIKUBE_PY_" + flag.replace("-", "_").upper()):
+        return value
+    file = Path(os.environ.get("MINIKUBE_PY_CONFIG") or "/etc/minikube-py/config.yaml")
+    content = (yaml.safe_load(file.read_text()) if file.exists() else None) or {}
+    return str(content.get(flag) or content.get(flag.replace("-", "_")) or default)
 
 
 def data_dir() -> Path:
@@ -300,7 +314,7 @@ def data_dir() -> Path:
 
 def runtime_socket() -> Path:
     """The containerd that the node uses: the user's, or the server's own."""
-    given = os.environ.get("MINIKUBE_PY_CONTAINER_RUNTIME_ENDPOINT", "").removeprefix("unix://")
+    given = setting("container-runtime-endpoint").removeprefix("unix://")
     if given:
         return Path(given)
     from minikube_py.cri.containerd import ContainerdOptions

@@ -231,4 +231,4 @@ class Reader:
 
 def _interest(call: Call, wanted: ListOptions) -> Interest:
     info = call.info
-    return interest(call.resource, info.namespace, info.name, wanted.labels, wanted.fields)
+    return interest(call.resource, call.ref, info.namespace, info.name, wanted.labels, wanted.fields)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from minikube_py.apiserver.watch import Interest
 from minikube_py.meta import selectors
 from minikube_py.meta.errors import BadRequest
 from minikube_py.resources.api import Resource
+from minikube_py.types.meta import ResourceRef
 
 METADATA_FIELDS = ("metadata.name", "metadata.namespace")
 
@@ -34,23 +35,26 @@ _USUAL = 512
 """Length of selectors up to which it is remembered what they select."""
 
 
-def interest(resource: Resource, namespace: str, name: str, labels: str, fields: str) -> Interest:
-    """What selects the objects of a list or watch; the same for the same question, so that watchers who ask it can be told the same bytes.
-    Raises BadRequest for a selector that cannot be read, or an unknown field."""
+def interest(resource: Resource, ref: ResourceRef, namespace: str, name: str, labels: str, fields: str) -> Interest:
+    """What selects the objects of a list or watch in a served version; the same for the same question, so that watchers who ask it can be
+    told the same bytes. Raises BadRequest for a selector that cannot be read, or an unknown field."""
     if len(labels) + len(fields) > _USUAL:
-        return _interest(resource, namespace, name, labels, fields)
-    return _known_interest(resource, namespace, name, labels, fields)
+        return _interest(resource, ref, namespace, name, labels, fields)
+    return _known_interest(resource, ref, namespace, name, labels, fields)
 
 
-def _interest(resource: Resource, namespace: str, name: str, labels: str, fields: str) -> Interest:
+def _interest(resource: Resource, ref: ResourceRef, namespace: str, name: str, labels: str, fields: str) -> Interest:
+    known = _field_names(resource, ref)
     predicates: list[Callable[[Entry], bool]] = []
     chosen = name or None
     place = namespace or None
     node = None
     for term in field_terms(fields) if fields else ():
-        field, operator, value = term
-        if field not in METADATA_FIELDS and field not in resource.strategy.selectable_fields:
-            raise BadRequest(f'"{field}" is not a known field selector: only {_supported(resource)}')
+        asked, operator, value = term
+        field = known.get(asked, "")
+        if not field:
+            supported = ", ".join(f'"{name}"' for name in known)
+            raise BadRequest(f'"{asked}" is not a known field selector: only {supported}')
         if operator == "=" and field == "metadata.name" and (chosen is None or chosen == value):
             chosen = value
         elif operator == "=" and field == "metadata.namespace" and resource.ref.namespaced and (place is None or place == value):
@@ -73,5 +77,10 @@ def _interest(resource: Resource, namespace: str, name: str, labels: str, fields
 _known_interest = lru_cache(maxsize=512)(_interest)
 
 
-def _supported(resource: Resource) -> str:
-    return ", ".join(f'"{field}"' for field in (*METADATA_FIELDS, *resource.strategy.selectable_fields))
+def _field_names(resource: Resource, ref: ResourceRef) -> Mapping[str, str]:
+    """What field selectors of a served version may name, and what the stored version calls it."""
+    names = {field: field for field in METADATA_FIELDS}
+    converter = resource.converters.get(ref)
+    if converter is not None and converter.fields is not None:
+        return {**names, **converter.fields}
+    return {**names, **{field: field for field in resource.strategy.selectable_fields}}

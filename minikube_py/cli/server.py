@@ -18,6 +18,7 @@ from minikube_py.config import (
     ConfigError,
     ServerConfig,
     parse_address,
+    parse_domain,
     parse_label,
     parse_mode,
     parse_network,
@@ -28,7 +29,7 @@ from minikube_py.config import (
 T = TypeVar("T")
 
 
-@click.command()
+@click.command(short_help="Run the control plane and, on this machine, a node.")
 @config_option
 @option("--data-dir", "Where everything is kept.", default=str(DEFAULT_DATA_DIR), metavar="DIR")
 @option("--bind-address", "The address that the API server listens on.", default="0.0.0.0", metavar="IP")
@@ -101,7 +102,7 @@ def _config(options: dict[str, Any]) -> ServerConfig:
         service_cidr=service_cidr,
         service_node_port_range=parse_port_range("--service-node-port-range", options["service_node_port_range"]),
         cluster_dns=given("cluster_dns", parse_address) or service_cidr[10],
-        cluster_domain=options["cluster_domain"],
+        cluster_domain=parse_domain("--cluster-domain", options["cluster_domain"]),
         overlay=options["overlay"],
         node_name=(options["node_name"] or "").lower(),
         node_ip=given("node_ip", parse_address),

@@ -67,6 +67,25 @@ def remains(layout: Layout, cgroup: str, directories: Sequence[Path] = ()) -> li
     return found
 
 
+async def remove_sandboxes(client: CriClient) -> list[str]:
+    """Stop and remove every pod that a runtime has; their ids. One that resists is logged. Raises CriError, TimeoutError."""
+    ids = [sandbox.id for sandbox in await client.list_pod_sandboxes()]
+    limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def remove(sandbox_id: str) -> None:
+        async with limit:
+            try:
+                await client.stop_pod_sandbox(sandbox_id)
+                await client.remove_pod_sandbox(sandbox_id)
+            except errors.CriError as error:
+                log.warning("a sandbox is taken away by force", extra={"sandbox": sandbox_id, "error": str(error)})
+
+    async with asyncio.timeout(_CRI_SECONDS), asyncio.TaskGroup() as group:
+        for sandbox_id in ids:
+            group.create_task(remove(sandbox_id), name=f"remove sandbox {sandbox_id}")
+    return ids
+
+
 async def _stop_sandboxes(containerd: Containerd) -> list[str]:
     """Stop and remove all sandboxes over CRI, starting containerd for it if need be; their ids."""
     if not containerd.layout.root.exists():
@@ -74,21 +93,7 @@ async def _stop_sandboxes(containerd: Containerd) -> list[str]:
     try:
         await containerd.start()
         async with CriClient(containerd.socket) as client:
-            ids = [sandbox.id for sandbox in await client.list_pod_sandboxes()]
-            limit = asyncio.Semaphore(_AT_ONCE)
-
-            async def remove(sandbox_id: str) -> None:
-                async with limit:
-                    try:
-                        await client.stop_pod_sandbox(sandbox_id)
-                        await client.remove_pod_sandbox(sandbox_id)
-                    except errors.CriError as error:
-                        log.warning("a sandbox is taken away by force", extra={"sandbox": sandbox_id, "error": str(error)})
-
-            async with asyncio.timeout(_CRI_SECONDS), asyncio.TaskGroup() as group:
-                for sandbox_id in ids:
-                    group.create_task(remove(sandbox_id), name=f"remove sandbox {sandbox_id}")
-            return ids
+            return await remove_sandboxes(client)
     except (errors.CriError, TimeoutError) as error:
         log.warning("the pods are taken away by force", extra={"error": str(error)})
         return []

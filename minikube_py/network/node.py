@@ -24,6 +24,8 @@ from minikube_py.types.core import Node
 
 log = logging.getLogger(__name__)
 
+SYSTEM_CNI_CONF = Path("/etc/cni/net.d")  # where a containerd that is not the node's own looks
+
 
 class NetworkOptions(NamedTuple):
     """Ranges and places of one node's network."""

@@ -170,3 +170,5 @@ class Converter(NamedTuple):
 
     to_hub: Callable[[Obj], Obj]
     from_hub: Callable[[Obj], Obj]
+    fields: Mapping[str, str] | None = None
+    """What field selectors of this version call the fields that are selectable; None: as the stored version does."""

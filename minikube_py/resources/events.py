@@ -27,9 +27,17 @@ def _renamed(obj: Obj, header: Mapping[str, str], words: Mapping[str, str]) -> O
     return {**header, **{words.get(name, name): value for name, value in obj.items() if name not in header}}
 
 
+_REFERENCE = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+
 EVENTS_V1 = Converter(
     to_hub=lambda obj: _renamed(obj, _CORE, _EVENTS_TO_CORE),
     from_hub=lambda obj: _renamed(obj, _EVENTS, _CORE_TO_EVENTS),
+    fields={
+        **{f"regarding.{name}": f"involvedObject.{name}" for name in _REFERENCE},
+        "reason": "reason",
+        "reportingController": "reportingComponent",
+        "type": "type",
+    },
 )
 
 

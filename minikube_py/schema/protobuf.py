@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -315,7 +315,8 @@ def _seconds_nanos(data: Any) -> tuple[int, int] | None:
 
 def _date(seconds: int) -> str:
     try:
-        return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
+        # not strftime: it does not pad years before 1000
+        return (datetime(1970, 1, 1) + timedelta(seconds=seconds)).isoformat()
     except OverflowError:
         raise DecodeError("a time is out of range") from None
 

@@ -161,6 +161,42 @@ async def test_wrong_priorities_are_refused(server: ApiUnderTest) -> None:
     assert message.endswith("PriorityClass one is already marked as default. Only one default can exist")
 
 
+# RuntimeClass
+
+
+async def runtime_class(server: ApiUnderTest, name: str, **fields: Any) -> None:
+    answer = await server.http("POST", "/apis/node.k8s.io/v1/runtimeclasses", {"metadata": {"name": name}, "handler": "h", **fields})
+    assert answer.status == 201, answer.body
+
+
+async def test_a_pod_gets_what_its_runtime_class_asks_for(server: ApiUnderTest) -> None:
+    toleration = {"key": "vm", "operator": "Exists"}
+    scheduling = {"nodeSelector": {"vm": "yes"}, "tolerations": [toleration]}
+    await runtime_class(server, "vm", overhead={"podFixed": {"cpu": "250m"}}, scheduling=scheduling)
+    narrower = {"key": "vm", "operator": "Equal", "value": "x", "effect": "NoSchedule"}
+    spec = (await create(server, pod(runtimeClassName="vm", nodeSelector={"zone": "a"}, tolerations=[narrower])))["spec"]
+    assert spec["overhead"] == {"cpu": "250m"}
+    assert spec["nodeSelector"] == {"zone": "a", "vm": "yes"}
+    assert [t for t in spec["tolerations"] if t["key"] == "vm"] == [toleration]
+    same = (await create(server, pod("same", runtimeClassName="vm", overhead={"cpu": "0.25"})))["spec"]
+    assert same["overhead"] == {"cpu": "250m"}
+
+
+async def test_what_a_runtime_class_does_not_allow_is_refused(server: ApiUnderTest) -> None:
+    client = server.client()
+    await runtime_class(server, "vm", overhead={"podFixed": {"cpu": "250m"}}, scheduling={"nodeSelector": {"vm": "yes"}})
+    await runtime_class(server, "plain")
+    message = await refused(client.create(Pod, pod(runtimeClassName="ghost"), "default"))
+    assert message == 'pods "p" is forbidden: pod rejected: RuntimeClass "ghost" not found'
+    message = await refused(client.create(Pod, pod(runtimeClassName="vm", overhead={"cpu": "1"}), "default"))
+    assert message.endswith("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead")
+    message = await refused(client.create(Pod, pod(runtimeClassName="vm", nodeSelector={"vm": "no"}), "default"))
+    assert message.endswith("conflict: runtimeClass.scheduling.nodeSelector[vm] = yes; pod.spec.nodeSelector[vm] = no")
+    for body in (pod(overhead={"cpu": "1"}), pod(runtimeClassName="plain", overhead={"cpu": "1"})):
+        message = await refused(client.create(Pod, body, "default"))
+        assert message.endswith("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
+
+
 # DefaultTolerationSeconds, TaintNodesByCondition
 
 

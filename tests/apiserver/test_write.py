@@ -266,6 +266,14 @@ async def test_events_of_both_groups_are_one_object(server: ApiUnderTest) -> Non
     assert other["apiVersion"] == "events.k8s.io/v1" and other["note"] == "words" and other["regarding"]["name"] == "p"
     listed = (await server.http("GET", "/apis/events.k8s.io/v1/events")).json
     assert listed["apiVersion"] == "events.k8s.io/v1" and listed["items"][0]["note"] == "words"
+    for path, selector, count in (
+        ("/apis/events.k8s.io/v1/events", "regarding.name=p", 1),
+        ("/apis/events.k8s.io/v1/events", "reportingController=other", 0),
+        ("/api/v1/events", "involvedObject.name=p", 1),
+    ):
+        found = (await server.http("GET", f"{path}?fieldSelector={selector}")).json
+        assert len(found["items"]) == count, (path, selector)
+    message(await server.http("GET", "/apis/events.k8s.io/v1/events?fieldSelector=involvedObject.name=p"), 400, "BadRequest")
     patched = await server.http("PATCH", "/apis/events.k8s.io/v1/namespaces/default/events/e", {"note": "new"}, content_type=MERGE)
     assert patched.status == 200, patched.body
     assert (await server.http("GET", "/api/v1/namespaces/default/events/e")).json["message"] == "new"

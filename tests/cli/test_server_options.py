@@ -73,14 +73,22 @@ def test_the_dns_address_follows_the_service_range(configured: Any) -> None:
         (["--cluster-dns", "192.0.2.1"], "--cluster-dns 192.0.2.1 is not in --service-cidr"),
         (["--cluster-cidr", "10.43.0.0/16"], "overlap"),
         (["--https-listen-port", "0"], "--https-listen-port"),
+        (["--cluster-domain", "cluster_local"], "--cluster-domain must be a DNS domain"),
+        (["--no-such-flag"], "--no-such-flag"),
         (["--config", "/nonexistent/config.yaml"], "cannot read the configuration file /nonexistent/config.yaml"),
     ],
 )
 def test_wrong_settings_are_usage_errors(arguments: list[str], words: str | None) -> None:
     result = CliRunner().invoke(main, ["server", *arguments, "--disable", "nothing"])
     assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1 and result.stderr.endswith("(see main server --help)\n")
     if words:
         assert words in result.output
+
+
+def test_without_a_command_there_is_help() -> None:
+    result = CliRunner().invoke(main, [])
+    assert result.exit_code == 2 and "Commands:" in result.output and "Error" not in result.output
 
 
 def test_an_unknown_key_in_the_file_is_named(tmp_path: Path) -> None:

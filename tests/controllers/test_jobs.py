@@ -13,6 +13,7 @@ from minikube_py.client import Patch
 from minikube_py.controllers import job_plan
 from minikube_py.controllers.job_plan import FINALIZER
 from minikube_py.types.batch import Job, finished
+from minikube_py.types.core import Namespace, ServiceAccount
 from minikube_py.types.meta import controller_of, timestamp
 from minikube_py.types.pod import Pod
 from tests.controllers.harness import Plane, control_plane
@@ -230,3 +231,29 @@ async def test_a_finished_job_goes_when_its_time_is_over(tmp_path: Path) -> None
         assert await plane.exists(Job, "work")
         await plane.gone(Job, "work")
         await plane.count(Pod, 0)
+
+
+async def test_a_namespace_with_a_job_can_go(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, only=(*CONTROLLERS, "namespace", "garbage-collector")) as plane:
+        await plane.create(Namespace, {"metadata": {"name": "team"}}, None)
+        await plane.eventually(ServiceAccount, "default", lambda a: True, "team")
+        await plane.create(Job, body(parallelism=3), "team")
+        await plane.count(Pod, 3, namespace="team")
+        await plane.client.delete(Namespace, "team")
+        await plane.gone(Namespace, "team", None)
+
+
+async def test_a_pod_that_is_deleted_is_replaced_and_counts_as_failed(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, only=CONTROLLERS) as plane:
+        await plane.create(Job, body(completions=1))
+        (pod,) = await plane.count(Pod, 1, active)
+        await plane.client.delete(Pod, pod.metadata.name, "default")
+        await plane.count(Pod, 1, lambda p: active(p) and p.metadata.uid != pod.metadata.uid)
+        await plane.eventually(Job, "work", lambda j: (j.status.failed, j.status.active) == (1, 1))
+
+
+async def test_somebody_elses_job_is_left_alone(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, only=CONTROLLERS) as plane:
+        await plane.create(Job, body(managedBy="example.com/queue"))
+        await asyncio.sleep(0.3)
+        assert not await plane.list(Pod) and not (await plane.get(Job, "work")).status.conditions

@@ -8,6 +8,7 @@ from minikube_py.apiserver.admission.namespace_lifecycle import NamespaceLifecyc
 from minikube_py.apiserver.admission.node_restriction import NodeRestriction
 from minikube_py.apiserver.admission.priority import Priority
 from minikube_py.apiserver.admission.rbac_escalation import RbacEscalation
+from minikube_py.apiserver.admission.runtime_class import RuntimeClass
 from minikube_py.apiserver.admission.service_account import ServiceAccountPlugin
 from minikube_py.apiserver.admission.taint_nodes_by_condition import TaintNodesByCondition
 from minikube_py.apiserver.api import AdmissionPlugin
@@ -24,6 +25,7 @@ def plugins(cache: Cache, authorizer: RequestAuthorizer) -> tuple[AdmissionPlugi
         TaintNodesByCondition(),
         Priority(cache),
         DefaultTolerationSeconds(),
+        RuntimeClass(cache),
         CertificateApproval(authorizer),
         CertificateSigning(authorizer),
         CertificateSubjectRestriction(),
