@@ -417,7 +417,7 @@ def finish(status: JobStatus, condition: Condition | None, now: float) -> JobSta
 
 
 def with_suspended(status: JobStatus, suspended: bool, now: float) -> JobStatus:
-    """The status with the Suspended condition as it should be. The clock of a job that is resumed starts anew."""
+    """The status with the Suspended condition as it should be. A suspended job has no start, one that is resumed a new one."""
     current = condition_of(status.conditions, "Suspended")
     if (current is not None and current.status == "True") == suspended:
         return status
@@ -426,7 +426,7 @@ def with_suspended(status: JobStatus, suspended: bool, now: float) -> JobStatus:
     new = Condition(type="Suspended", status=state, reason=reason, message=message, lastProbeTime=stamp, lastTransitionTime=stamp)
     conditions = tuple(new if c.type == "Suspended" else c for c in status.conditions) if current is not None else (*status.conditions, new)
     status = msgspec.structs.replace(status, conditions=conditions)
-    return status if suspended else msgspec.structs.replace(status, startTime=stamp)
+    return msgspec.structs.replace(status, startTime=None if suspended else stamp)
 
 
 def status_json(new: JobStatus) -> dict[str, Any]:

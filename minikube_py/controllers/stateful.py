@@ -1,7 +1,8 @@
 """Stateful sets' decisions: which ordinal is to be made, which pod has to go, when to wait, what pods and claims look like, the status.
 
 Pure: values in, values out. The rules are upstream's (pkg/controller/statefulset): OrderedReady takes one step at a time and waits for
-every predecessor, Parallel does not; pods are updated from the highest ordinal down to the partition, maxUnavailable at once.
+every predecessor, Parallel does not; pods are updated from the highest ordinal down to the partition, one at a time or as many as
+maxUnavailable says where it is set.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import orjson
 from minikube_py.controllers.pods import HASH_LABEL, is_available
 from minikube_py.types.core import PersistentVolumeClaim
 from minikube_py.types.meta import OwnerReference, owner_reference
-from minikube_py.types.pod import Pod, is_ready, is_terminal
+from minikube_py.types.pod import IntOrString, Pod, is_ready, is_terminal
 from minikube_py.types.workload import RollingUpdateStatefulSet, StatefulSet, StatefulSetStatus
 
 NAME_LABEL = "statefulset.kubernetes.io/pod-name"
@@ -138,20 +139,40 @@ def _update(stateful: StatefulSet, update_revision: str, replicas: Sequence[Pod 
         return []
     rolling = update.rollingUpdate or RollingUpdateStatefulSet()
     minimum = stateful.spec.minReadySeconds
-    away = sum(1 for pod in replicas if pod is None or is_away(pod, minimum, now))
-    budget = max_unavailable(rolling, stateful.spec.replicas) - away
-    delete: list[Pod] = []
-    for pod in reversed(replicas[rolling.partition :]):
-        if len(delete) >= budget:
-            break
-        if pod is not None and revision_of(pod) != update_revision and pod.metadata.deletionTimestamp is None and not is_terminal(pod):
-            delete.append(pod)
-    return delete
+    if rolling.maxUnavailable is None:
+        return _next(rolling.partition, update_revision, replicas, minimum, now)
+    old: list[Pod] = []
+    broken: list[Pod] = []
+    others_away = 0
+    for place in reversed(range(len(replicas))):
+        pod = replicas[place]
+        away = pod is None or is_away(pod, minimum, now)
+        if pod is not None and place >= rolling.partition and _is_outdated(pod, update_revision):
+            (broken if away else old).append(pod)
+        else:
+            others_away += away
+    limit = max_unavailable(rolling.maxUnavailable, stateful.spec.replicas)
+    # what is broken already is replaced first, and takes its part of what may be away all the same
+    return broken[: max(0, limit - others_away)] + old[: max(0, limit - others_away - len(broken))]
 
 
-def max_unavailable(rolling: RollingUpdateStatefulSet, replicas: int) -> int:
+def _next(partition: int, update_revision: str, replicas: Sequence[Pod | None], minimum: int, now: float) -> list[Pod]:
+    """One at a time, from the highest number down: the next one waits until those above it are available."""
+    for pod in reversed(replicas[partition:]):
+        if pod is not None and _is_outdated(pod, update_revision):
+            return [pod]
+        if pod is None or is_away(pod, minimum, now):
+            return []
+    return []
+
+
+def _is_outdated(pod: Pod, update_revision: str) -> bool:
+    """Whether a pod has still to be taken away for the update; one that has ended goes anyway."""
+    return revision_of(pod) != update_revision and pod.metadata.deletionTimestamp is None and not is_terminal(pod)
+
+
+def max_unavailable(value: IntOrString, replicas: int) -> int:
     """How many pods an update may take away at once: percentages are rounded down, and at least one."""
-    value = rolling.maxUnavailable
     if isinstance(value, str):
         value = math.floor(int(value[:-1]) * replicas / 100) if value.endswith("%") else int(value)
     return max(1, value)

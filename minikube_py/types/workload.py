@@ -147,7 +147,7 @@ class DaemonSet(Object, frozen=True):
 
 class RollingUpdateStatefulSet(View, frozen=True):
     partition: int = 0
-    maxUnavailable: IntOrString = 1
+    maxUnavailable: IntOrString | None = None
 
 
 class StatefulSetUpdateStrategy(View, frozen=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ _DOCUMENT = Path(__file__).parents[2] / "docs" / "conformance.md"
 @click.option("--procs", type=click.IntRange(1), default=2, show_default=True, help="How many tests run at a time.")
 @click.option("--kubeconfig", type=click.Path(exists=True, path_type=Path), help="Test this cluster instead of bringing one up.")
 @click.option("--report", "path", type=click.Path(path_type=Path), help="Where the report goes.  [docs/conformance.md; with --focus: none]")
+@click.option("--logs", type=click.Path(path_type=Path), help="Where logs go.  [last-run in the cache folder]")
 @click.option("--list", "listed", is_flag=True, help="Print the chosen tests, and run none.")
 def main(
     focus: tuple[str, ...],
@@ -37,6 +37,7 @@ def main(
     procs: int,
     kubeconfig: Path | None,
     path: Path | None,
+    logs: Path | None,
     listed: bool,
 ) -> None:
     """Run Kubernetes's conformance tests against this tree. Exit code 1: a chosen test did not pass; 3: there is no Go toolchain."""
@@ -51,9 +52,8 @@ def main(
             click.echo(f"{test.capability}\t{test.name}")
         return
     programs = _built()
-    directory = cache_directory() / "last-run"
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
+    directory = (logs or cache_directory() / "last-run").absolute()
+    directory.mkdir(parents=True, exist_ok=True)
     when, began = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), time.monotonic()
     with _target(chosen, programs, kubeconfig, directory) as target:
         suites = run(programs, target, chosen, processes=procs, directory=directory)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -81,18 +82,40 @@ def run(programs: Programs, target: Target, tests: Sequence[Spec], *, processes:
         "--disable-log-dump",
         *(_FLAGS_WITH_NODES if target.has_nodes else _FLAGS_WITHOUT_NODES),
     ]
-    with (directory / "ginkgo.log").open("w", buffering=1) as log:
-        process = subprocess.Popen(command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-        assert process.stdout is not None
-        for line in process.stdout:
-            log.write(line)
-            if re.match(r"\s*\[FAILED\]|\s*\[FAIL\]|Ran \d+ of|Will run", line):
-                print(line.rstrip(), file=sys.stderr, flush=True)
-        process.wait()
+    process = subprocess.Popen(
+        command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True
+    )
+    try:
+        _follow(process, directory / "ginkgo.log")
+    finally:
+        _end(process)
     if not report.exists():
         return []
     suites: list[dict[str, Any]] = json.loads(report.read_text())
     return suites
+
+
+def _follow(process: subprocess.Popen[str], path: Path) -> None:
+    """Keep what Ginkgo prints, and show the names of the tests that fail."""
+    assert process.stdout is not None
+    with path.open("w", buffering=1) as log:
+        failed = False
+        for line in process.stdout:
+            log.write(line)
+            if failed or line.startswith(("Will run", "Ran ")):
+                print(line.rstrip() if not failed else f"FAILED {line.rstrip()}", file=sys.stderr, flush=True)
+            failed = line.startswith("• [FAILED]")
+    process.wait()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Where the run was interrupted: let Ginkgo clean up after its tests, then skip that, then end everything that it has started."""
+    for number in (signal.SIGINT, signal.SIGINT, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(30)
 
 
 def commit() -> str:

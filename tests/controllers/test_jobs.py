@@ -165,7 +165,7 @@ async def test_suspend_and_resume(tmp_path: Path) -> None:
         await plane.client.patch(Job, "work", {"spec": {"suspend": True}}, "default")
         await plane.count(Pod, 0)
         job = await plane.eventually(Job, "work", lambda j: types(j) == ["Suspended"] and j.status.active == 0)
-        assert job.status.failed == 0
+        assert job.status.failed == 0 and job.status.startTime is None
 
 
 async def test_the_deadline(tmp_path: Path) -> None:

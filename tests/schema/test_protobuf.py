@@ -102,3 +102,9 @@ def test_deep_nesting_is_refused() -> None:
     crd = field(2, field(7, field(1, "v1") + field(4, field(1, schema))))
     with pytest.raises(DecodeError, match="depth"):
         decode(body("apiextensions.k8s.io/v1", "CustomResourceDefinition", crd))
+
+
+def test_a_time_of_long_ago_has_four_digits_of_a_year() -> None:
+    year_one = field(1, (1 << 64) - 62_135_596_800 + 2)  # Go's zero time and two seconds, as int64
+    _, _, obj = decode(body("coordination.k8s.io/v1", "Lease", field(2, field(3, year_one))))
+    assert obj["spec"]["acquireTime"] == "0001-01-01T00:00:02.000000Z"

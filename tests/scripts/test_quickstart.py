@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 import time
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.kubectl import kubectl
 from tests.support.lan import Lan
 from tests.support.machine import Machine, machine
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 ROOT = Path(__file__).resolve().parent.parent.parent
+ENVIRONMENT = ("env", f"MINIKUBE_PY_VENV={sys.prefix}", f"PYTHONPATH={ROOT}")
 
 
 @pytest.fixture
@@ -24,8 +28,7 @@ def host() -> Iterator[Machine]:
 
 
 def quickstart(host: Machine, *arguments: str) -> str:
-    environment = (f"MINIKUBE_PY_VENV={sys.prefix}", f"PYTHONPATH={ROOT}")
-    done = host.run("env", *environment, str(ROOT / "scripts" / "quickstart"), *arguments, timeout=120, check=False)
+    done = host.run(*ENVIRONMENT, str(ROOT / "scripts" / "quickstart"), *arguments, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr + _log(host)
     assert done.stderr == ""
     return done.stdout
@@ -81,6 +84,11 @@ def test_up_again_down_and_up_with_the_same_data(host: Machine) -> None:
     assert len(re.findall(r"^ +hello from hello-", second, re.MULTILINE)) == 3, second
     assert _pids(host) == pids, "a second run starts nothing anew"
 
+    client = (str(kubectl()), "--kubeconfig=/etc/minikube-py/kubeconfig.yaml")
+    host.run(*client, "scale", "deployment/hello", "--replicas=1")
+    quickstart(host)
+    assert host.run(*client, "get", "deployment/hello", "-o", "jsonpath={.spec.replicas}").stdout == "1", "it is as large as the user wants"
+
     quickstart(host, "--stop")
     assert _left(before, _state(host)) == {}
     quickstart(host, "--stop")
@@ -92,8 +100,28 @@ def test_up_again_down_and_up_with_the_same_data(host: Machine) -> None:
 
 
 def test_a_server_that_cannot_start_says_why(host: Machine) -> None:
-    command = ("env", f"MINIKUBE_PY_VENV={sys.prefix}", f"PYTHONPATH={ROOT}", "MINIKUBE_PY_SERVICE_CIDR=nonsense")
-    done = host.run(*command, str(ROOT / "scripts" / "quickstart"), timeout=60, check=False)
+    done = host.run(*ENVIRONMENT, "MINIKUBE_PY_SERVICE_CIDR=nonsense", str(ROOT / "scripts" / "quickstart"), timeout=60, check=False)
     assert done.returncode == 1
-    assert "--service-cidr" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert re.fullmatch(r"quickstart: the server has ended: --service-cidr must be .*\n", done.stderr)
+
+
+def test_a_port_in_use_is_said_soon_even_when_who_listens_is_silent(host: Machine) -> None:
+    listen = "import socket, time; s = socket.create_server(('0.0.0.0', 6443)); print(flush=True); time.sleep(60)"
+    host.start(sys.executable, "-c", listen, log=host.directory / "listener.log")
+    asyncio.run(until((host.directory / "listener.log").read_text))
+    began = time.monotonic()
+    done = host.run(*ENVIRONMENT, str(ROOT / "scripts" / "quickstart"), timeout=60, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r"quickstart: the server has ended: port 6443 is in use: .*\n", done.stderr)
+    assert time.monotonic() - began < 20
+
+
+def test_stop_leaves_a_server_alone_that_somebody_else_has_started(host: Machine) -> None:
+    database = host.inside("/var/lib/minikube-py/server/db")
+    database.mkdir(parents=True)
+    (database / "lock").write_text("1\n")
+    host.start("flock", "/var/lib/minikube-py/server/db/lock", "sh", "-c", "echo; sleep 60", log=host.directory / "holder.log")
+    asyncio.run(until((host.directory / "holder.log").read_text))
+    done = host.run(*ENVIRONMENT, str(ROOT / "scripts" / "quickstart"), "--stop", timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "quickstart: a server that this script has not started uses /var/lib/minikube-py (pid 1): stop it first\n"
