@@ -8,10 +8,13 @@ taken up again.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
+import orjson
 
 from minikube_py.client import Client
 from minikube_py.controllers import rollout
@@ -41,17 +44,37 @@ def ordered(revisions: Iterable[ControllerRevision]) -> list[ControllerRevision]
 
 def template_of(revision: ControllerRevision) -> msgspec.Raw:
     """The template that a revision holds."""
-    parsed = msgspec.json.decode(revision.data)
+    return msgspec.Raw(_template_in(bytes(revision.data)))
+
+
+def _template_in(data: bytes) -> bytes:
+    parsed = msgspec.json.decode(data)
     template = dict(((parsed or {}).get("spec") or {}).get("template") or {})
     template.pop("$patch", None)
-    return msgspec.Raw(msgspec.json.encode(template))
+    return msgspec.json.encode(template)
+
+
+@lru_cache(maxsize=128)
+def _digest(template: bytes) -> bytes:
+    """Equal templates have equal digests. Asked at every look, of templates that hardly ever change."""
+    form = orjson.dumps(rollout.canonical_template(msgspec.Raw(template)), option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2s(form, digest_size=16).digest()
+
+
+@lru_cache(maxsize=128)
+def _digest_in(data: bytes) -> bytes:
+    return _digest(_template_in(data))
+
+
+def holds(revision: ControllerRevision, template: msgspec.Raw) -> bool:
+    """Whether a revision is a template's."""
+    return _digest_in(bytes(revision.data)) == _digest(bytes(template))
 
 
 def present(template: msgspec.Raw, revisions: Sequence[ControllerRevision]) -> Present:
     """Find the revisions of a template. An older one that is taken up again moves to the end."""
-    wanted = rollout.canonical_template(template)
     sorted_ = ordered(revisions)
-    equal = tuple(r for r in sorted_ if rollout.canonical_template(template_of(r)) == wanted)
+    equal = tuple(r for r in sorted_ if holds(r, template))
     newest_other = max((r.revision for r in sorted_ if r not in equal), default=0)
     newest_equal = equal[-1].revision if equal else 0
     return Present(equal, newest_equal if newest_equal > newest_other else newest_other + 1)
@@ -105,8 +128,7 @@ async def record(
         return fresh.wrote(await client.create(ControllerRevision, wanted, namespace))
     except AlreadyExists:
         found = await client.get(ControllerRevision, name, namespace)
-        same = rollout.canonical_template(template_of(found)) == rollout.canonical_template(template)
-        if same and controller_uid(found.metadata) == owner.metadata.uid:
+        if holds(found, template) and controller_uid(found.metadata) == owner.metadata.uid:
             return fresh.wrote(found)
         raise Collision(name) from None
 
@@ -135,6 +157,7 @@ __all__ = [
     "Collision",
     "Present",
     "body",
+    "holds",
     "ordered",
     "present",
     "record",
