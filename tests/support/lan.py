@@ -32,6 +32,9 @@ class Lan:
         else:
             raise AssertionError("no free number for a test network")
         run("ip", "link", "set", self.name, "alias", f"owner {os.getpid()}")
+        # whose bridge is gone is nobody's any more
+        for namespace in Path("/run/netns").glob(f"{self.name}-*"):
+            run("ip", "netns", "del", namespace.name)
         self.gateway = f"10.213.{self.number}.1"
         run("ip", "addr", "add", f"{self.gateway}/24", "dev", self.name)
         run("ip", "link", "set", self.name, "up")
