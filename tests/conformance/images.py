@@ -11,12 +11,14 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
 from minikube_py.cri.archive import ImageConfig, Layer, image_archive
 from tests.conformance.build import Programs
 
+_DAY = timedelta(days=1)
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DIRECTORIES = ("dev", "etc", "home", "proc", "root", "run", "sys", "usr", "usr/bin", "uploads", "var")
 _PASSWD = """\
@@ -63,7 +65,9 @@ def _agnhost_layer(program: Path) -> bytes:
     _busybox(layer, without=("bash", "curl", "ip", "ss"))
     for name in ("bash", "curl", "ss", "ip"):
         _program(layer, name)
-    layer.directory("uploads")
+    certificate, key = _localhost()
+    layer.file("localhost.crt", certificate)
+    layer.file("localhost.key", key, 0o600)
     _agnhost(layer, program)
     return layer.finish()
 
@@ -75,6 +79,21 @@ def _web_layer(program: Path, picture: str) -> bytes:
     layer.file("data.json", f'{{\n    "image": "{picture}"\n}}\n'.encode())
     layer.file("etc/os-release", b'NAME="Alpine Linux"\n')  # a test reads it from the mounted image
     return layer.finish()
+
+
+def _localhost() -> tuple[bytes, bytes]:
+    """A certificate for localhost that signs itself, and its key: what agnhost's TLS servers use unless told otherwise."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - _DAY, now + 365 * _DAY)
+    certificate = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False).sign(key, hashes.SHA256())
+    pem, pkcs8, plain = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return certificate.public_bytes(pem), key.private_bytes(pem, pkcs8, plain)
 
 
 def _agnhost(layer: Layer, program: Path) -> None:
