@@ -16,7 +16,7 @@ import click
 from tests.conformance import report
 from tests.conformance.build import NoToolchain, Programs, build, cache_directory, release
 from tests.conformance.catalogue import Spec, catalogue, choose
-from tests.conformance.run import Target, commit, one_node, run, server_alone
+from tests.conformance.run import Target, commit, run, server_alone, two_nodes
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "conformance.md"
 
@@ -89,7 +89,7 @@ def _target(chosen: tuple[Spec, ...], programs: Programs, kubeconfig: Path | Non
     if kubeconfig is not None:
         yield Target(kubeconfig, "one that was there before the run", has_nodes=any(test.needs_node for test in chosen))
     elif any(test.needs_node for test in chosen):
-        with one_node(directory, programs) as target:
+        with two_nodes(directory, programs) as target:
             yield target
     else:
         with server_alone(directory) as target:

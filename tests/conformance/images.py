@@ -1,8 +1,8 @@
 """The images that the tests' pods run, under upstream's names, made of agnhost, the static busybox and programs of this machine.
 
-Upstream's tests name their images by a registry that a node without internet does not reach, so the archives are imported under those
-names before the tests begin. What is made: agnhost (both tags), busybox, pause, nautilus, kitten. The programs that scripts in the pods
-call beside busybox's (bash, curl, ss, ip) are taken from this machine with the libraries that they are linked to.
+Upstream's tests name their images by a registry that a node without internet does not reach: the nodes import these under the same names,
+and a registry on the tests' own network serves them to pods that always pull. What the scripts in the pods call beside busybox's programs
+(bash, dig, curl, …) is taken from this machine with the libraries that it is linked to.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+import tempfile
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,12 @@ from tests.conformance.build import Programs
 
 _DAY = timedelta(days=1)
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_TOOLS = ("bash", "curl", "dig", "getent", "hostname", "ip", "nc", "nslookup", "ss")  # before busybox's on the path
+_SETUID = b"""
+#include <stdio.h>
+#include <unistd.h>
+int main(void) { return printf("Effective uid: %d\\n", (int)geteuid()) < 0; }
+"""
 _DIRECTORIES = ("dev", "etc", "home", "proc", "root", "run", "sys", "usr", "usr/bin", "uploads", "var")
 _PASSWD = """\
 root:x:0:0:root:/root:/bin/sh
@@ -38,18 +44,23 @@ def image_names(programs: Programs) -> tuple[str, ...]:
 def write_images(directory: Path, programs: Programs) -> None:
     """One archive for each image of the tests' that can be made."""
     directory.mkdir(parents=True, exist_ok=True)
-    agnhost = _agnhost_layer(programs.agnhost)
+    path = {"PATH": _PATH}
+    web = ImageConfig(entrypoint=("/agnhost", "test-webserver"))
+    made = {
+        "agnhost": (_tools_layer(programs.agnhost), ImageConfig(entrypoint=("/agnhost",), cmd=("pause",), env=path)),
+        "glibc-dns-testing": (_tools_layer(programs.agnhost), ImageConfig(cmd=("bash",), env=path)),
+        "busybox": (_busybox_layer(), ImageConfig(cmd=("sh",), env=path)),
+        "pause": (_bare_layer(programs.agnhost), ImageConfig(entrypoint=("/agnhost", "pause"), user="65535:65535")),
+        "nginx": (_bare_layer(programs.agnhost), web),  # its pods are there to be counted
+        "nautilus": (_web_layer(programs.agnhost, "nautilus.jpg"), web),
+        "kitten": (_web_layer(programs.agnhost, "kitten.jpg"), web),
+        "nonewprivs": (_setuid_layer(), ImageConfig(entrypoint=("/nnp",), user="1000")),
+        "nonroot": (_busybox_layer(), ImageConfig(cmd=("id",), env=path, user="1234")),
+    }
     for name in image_names(programs):
         short, _, tag = name.rpartition("/")[2].partition(":")
-        made = {
-            "agnhost": (agnhost, ImageConfig(entrypoint=("/agnhost",), cmd=("pause",), env={"PATH": _PATH})),
-            "busybox": (_busybox_layer(), ImageConfig(cmd=("sh",), env={"PATH": _PATH})),
-            "pause": (agnhost, ImageConfig(entrypoint=("/agnhost", "pause"), user="65535:65535")),
-            "nautilus": (_web_layer(programs.agnhost, "nautilus.jpg"), ImageConfig(entrypoint=("/agnhost", "test-webserver"))),
-            "kitten": (_web_layer(programs.agnhost, "kitten.jpg"), ImageConfig(entrypoint=("/agnhost", "test-webserver"))),
-        }.get(short)
-        if made is not None and not name.startswith(("gcr.io/k8s-authenticated-test", "invalid.")):
-            (directory / f"{short}-{tag}.tar").write_bytes(image_archive(name, *made))
+        if short in made and not name.startswith(("gcr.io/k8s-authenticated-test", "invalid.")):
+            (directory / f"{short}-{tag}.tar").write_bytes(image_archive(name, *made[short]))
 
 
 @cache
@@ -60,16 +71,35 @@ def _busybox_layer() -> bytes:
 
 
 @cache
-def _agnhost_layer(program: Path) -> bytes:
+def _bare_layer(program: Path) -> bytes:
     layer = Layer()
-    _busybox(layer, without=("bash", "curl", "ip", "ss"))
-    for name in ("bash", "curl", "ss", "ip"):
+    _agnhost(layer, program)
+    return layer.finish()
+
+
+@cache
+def _tools_layer(program: Path) -> bytes:
+    layer = Layer()
+    _busybox(layer)
+    for name in _TOOLS:
         _program(layer, name)
+    layer.file("etc/nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\n")
     certificate, key = _localhost()
     layer.file("localhost.crt", certificate)
     layer.file("localhost.key", key, 0o600)
     _agnhost(layer, program)
     return layer.finish()
+
+
+@cache
+def _setuid_layer() -> bytes:
+    """A program that belongs to root, runs as its owner where that is allowed, and says whom it runs as."""
+    with tempfile.TemporaryDirectory() as directory:
+        program = Path(directory) / "nnp"
+        subprocess.run(["cc", "-static", "-Os", "-s", "-x", "c", "-o", program, "-"], input=_SETUID, check=True)
+        layer = Layer()
+        layer.file("nnp", program.read_bytes(), 0o4755)
+        return layer.finish()
 
 
 @cache
@@ -101,7 +131,7 @@ def _agnhost(layer: Layer, program: Path) -> None:
     layer.symlink("agnhost-2", "agnhost")
 
 
-def _busybox(layer: Layer, without: Sequence[str] = ()) -> None:
+def _busybox(layer: Layer) -> None:
     binary = shutil.which("busybox", path="/bin:/usr/bin")
     assert binary is not None, "apt-get install busybox-static"
     layer.directory("tmp", 0o1777)
@@ -111,14 +141,14 @@ def _busybox(layer: Layer, without: Sequence[str] = ()) -> None:
     layer.file("etc/group", _GROUP.encode())
     layer.file("bin/busybox", Path(binary).read_bytes(), 0o755)
     for applet in subprocess.run([binary, "--list"], capture_output=True, text=True, check=True).stdout.split():
-        if applet != "busybox" and applet not in without:
+        if applet != "busybox":
             layer.symlink(f"bin/{applet}", "busybox")
 
 
 def _program(layer: Layer, name: str) -> None:
     """A program of this machine and the libraries that it needs."""
     path = shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin")
-    assert path is not None, f"the tests' pods call {name}: install it"
+    assert path is not None, f"the tests' pods call {name}: install it (scripts/packages conformance)"
     layer.file(f"usr/bin/{name}", Path(path).read_bytes(), 0o755)
     linked = subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout
     for library in re.findall(r"(/\S+\.so\S*)", linked):

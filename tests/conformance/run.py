@@ -18,7 +18,7 @@ from typing import Any
 from tests.conformance.build import Programs
 from tests.conformance.catalogue import Spec, expression
 from tests.conformance.images import write_images
-from tests.support.cluster import cluster
+from tests.support.agents import nodes
 from tests.support.kubectl import kubectl
 from tests.support.server import Server, running
 
@@ -49,13 +49,14 @@ def server_alone(directory: Path) -> Iterator[Target]:
 
 
 @contextlib.contextmanager
-def one_node(directory: Path, programs: Programs) -> Iterator[Target]:
-    """A server with a node in a network namespace, the tests' images imported. Needs root."""
-    with cluster(archives=partial(write_images, programs=programs)) as made:
+def two_nodes(directory: Path, programs: Programs) -> Iterator[Target]:
+    """A server with a node and an agent, each in a network namespace, the tests' images imported and in a registry. Needs root."""
+    with nodes(2, archives=partial(write_images, programs=programs), with_registry=True) as made:
         try:
-            yield Target(made.kubeconfig, "a server with one node", has_nodes=True)
+            yield Target(made.server.kubeconfig, "two nodes, one of them the server's", has_nodes=True)
         finally:
-            (directory / "server.log").write_text(made.log())
+            (directory / "server.log").write_text(made.server.log())
+            (directory / "agent.log").write_text(made.agents[0].log())
 
 
 def run(programs: Programs, target: Target, tests: Sequence[Spec], *, processes: int, directory: Path) -> list[dict[str, Any]]:

@@ -11,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from minikube_py.cri.containerd import Containerd, ContainerdOptions
 from minikube_py.cri.teardown import stop_all
+from tests.support import registry
 from tests.support.cluster import POD_CIDR, Cluster
 from tests.support.images import write_archives
 from tests.support.lan import Lan
@@ -106,6 +107,7 @@ class Nodes:
 
     server: Cluster
     agents: list[Agent] = field(default_factory=list)
+    registry: str = ""  # the URL of the registry that all nodes ask, where there is one
 
     @property
     def names(self) -> list[str]:
@@ -140,8 +142,12 @@ class Nodes:
 
 
 @contextlib.contextmanager
-def nodes(count: int = 2, flags: Sequence[str] = ()) -> Iterator[Nodes]:
-    """A cluster of so many nodes, all Ready; torn down to the last cgroup."""
+def nodes(
+    count: int = 2, flags: Sequence[str] = (), archives: Callable[[Path], object] = write_archives, *, with_registry: bool = False
+) -> Iterator[Nodes]:
+    """A cluster of so many nodes, all Ready; torn down to the last cgroup.
+
+    `archives` writes the images that the nodes import at their start; `with_registry`, a registry serves them too, whatever a pod calls it."""
     with Lan() as lan, contextlib.ExitStack() as stack:
         namespace, ip = lan.attach("node")
         directory = Path(tempfile.mkdtemp(prefix=f"{lan.name}-", dir="/tmp"))
@@ -150,7 +156,12 @@ def nodes(count: int = 2, flags: Sequence[str] = ()) -> Iterator[Nodes]:
         server = Cluster(directory, ip, 6443, (*own, *flags), prefix, namespace=namespace)
         made = Nodes(server)
         stack.callback(_remove, server, directory)
-        write_archives(server.data / "agent" / "images")
+        archives(server.data / "agent" / "images")
+        if with_registry:
+            images = sorted((server.data / "agent" / "images").iterdir())
+            storage = Path(tempfile.mkdtemp(prefix=f"{lan.name}-registry-"))
+            made.registry = stack.enter_context(registry.registry(lan, images, storage))
+            registry.use(made.registry, server.containerd().layout.registries)
         server.start()
         server.ready()
         lan.route(POD_CIDR, ip)
@@ -171,6 +182,8 @@ def agent(lan: Lan, cluster: Nodes, name: str) -> Iterator[Agent]:
         images.mkdir(parents=True)
         for archive in (cluster.server.data / "agent" / "images").iterdir():
             os.link(archive, images / archive.name)
+        if cluster.registry:
+            registry.use(cluster.registry, made.containerd().layout.registries)
         made.start()
         yield made
     finally:
