@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -80,7 +81,8 @@ def _bare_layer(program: Path) -> bytes:
 @cache
 def _tools_layer(program: Path) -> bytes:
     layer = Layer()
-    _busybox(layer)
+    _busybox(layer, without=("sh",))  # busybox's shell runs its own programs, whatever the path
+    layer.symlink("bin/sh", "/usr/bin/bash")
     for name in _TOOLS:
         _program(layer, name)
     layer.file("etc/nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\n")
@@ -131,7 +133,7 @@ def _agnhost(layer: Layer, program: Path) -> None:
     layer.symlink("agnhost-2", "agnhost")
 
 
-def _busybox(layer: Layer) -> None:
+def _busybox(layer: Layer, without: Collection[str] = ()) -> None:
     binary = shutil.which("busybox", path="/bin:/usr/bin")
     assert binary is not None, "apt-get install busybox-static"
     layer.directory("tmp", 0o1777)
@@ -141,7 +143,7 @@ def _busybox(layer: Layer) -> None:
     layer.file("etc/group", _GROUP.encode())
     layer.file("bin/busybox", Path(binary).read_bytes(), 0o755)
     for applet in subprocess.run([binary, "--list"], capture_output=True, text=True, check=True).stdout.split():
-        if applet != "busybox":
+        if applet != "busybox" and applet not in without:
             layer.symlink(f"bin/{applet}", "busybox")
 
 

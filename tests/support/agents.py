@@ -147,7 +147,7 @@ def nodes(
 ) -> Iterator[Nodes]:
     """A cluster of so many nodes, all Ready; torn down to the last cgroup.
 
-    `archives` writes the images that the nodes import at their start; `with_registry`, a registry serves them too, whatever a pod calls it."""
+    `archives` writes the images that the nodes import at their start; `with_registry`, a registry serves them too, by any name."""
     with Lan() as lan, contextlib.ExitStack() as stack:
         namespace, ip = lan.attach("node")
         directory = Path(tempfile.mkdtemp(prefix=f"{lan.name}-", dir="/tmp"))
