@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,11 +25,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from scripts.bench import tree
 from scripts.bench.kube import Connection, Obj, bound_account
+from scripts.bench.lag import lags, percentile
 from tests.support.server import Server, running
 
 PODS = 1000
 NAMESPACE = "bench"
-LAG = "minikube_py_event_loop_lag_seconds_bucket"
 
 GET = """
 wrk.headers["Authorization"] = "Bearer TOKEN"
@@ -72,18 +71,6 @@ def pod(name: str) -> Obj:
         "metadata": {"name": name, "labels": {"app": "bench"}, "annotations": {"note": "y" * 800}},
         "spec": {"schedulerName": "nobody", "automountServiceAccountToken": False, "containers": [container]},
     }
-
-
-def lags(server: Server) -> Mapping[float, float]:
-    """How many probes of the loop's lag were at or below each bound (seconds)."""
-    found = re.findall(LAG + r'\{le="([^"]+)"\} (\S+)', server.get("/metrics"))
-    return {float(bound): float(number) for bound, number in found}
-
-
-def percentile(before: Mapping[float, float], after: Mapping[float, float], share: float) -> float:
-    """The bound below which a share (0..1) of the probes between two readings lies."""
-    wanted = share * (after[float("inf")] - before[float("inf")])
-    return next(bound for bound in sorted(after) if after[bound] - before[bound] >= wanted)
 
 
 def milliseconds(text: str) -> float:

@@ -16,6 +16,7 @@ import click
 from tests.conformance import report
 from tests.conformance.build import NoToolchain, Programs, build, cache_directory, release
 from tests.conformance.catalogue import Spec, catalogue, choose
+from tests.conformance.footprint import watched
 from tests.conformance.run import Target, commit, run, server_alone, two_nodes
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "conformance.md"
@@ -25,6 +26,8 @@ _DOCUMENT = Path(__file__).parents[2] / "docs" / "conformance.md"
 @click.option("--focus", multiple=True, metavar="RE", help="Only tests whose name matches; may be given again.")
 @click.option("--capability", "capabilities", multiple=True, metavar="ID", help="Only a capability's tests (API-09), or a group's (API).")
 @click.option("--api-only", is_flag=True, help="Only the tests that need no node; needs no root.")
+@click.option("--ci", "ci_only", is_flag=True, help="Only the tests that CI runs: they have passed before, and are quick.")
+@click.option("--serial/--parallel", "serial", default=None, help="Only the tests that bear no other beside them; only the others.")
 @click.option("--procs", type=click.IntRange(1), default=2, show_default=True, help="How many tests run at a time.")
 @click.option("--kubeconfig", type=click.Path(exists=True, path_type=Path), help="Test this cluster instead of bringing one up.")
 @click.option("--report", "path", type=click.Path(path_type=Path), help="Where the report goes.  [docs/conformance.md; with --focus: none]")
@@ -34,6 +37,8 @@ def main(
     focus: tuple[str, ...],
     capabilities: tuple[str, ...],
     api_only: bool,
+    ci_only: bool,
+    serial: bool | None,
     procs: int,
     kubeconfig: Path | None,
     path: Path | None,
@@ -42,7 +47,7 @@ def main(
 ) -> None:
     """Run Kubernetes's conformance tests against this tree. Exit code 1: a chosen test did not pass; 3: there is no Go toolchain."""
     try:
-        chosen = choose(catalogue(), focus=focus, capabilities=capabilities, api_only=api_only)
+        chosen = choose(catalogue(), focus=focus, capabilities=capabilities, api_only=api_only, ci_only=ci_only, serial=serial)
     except re.error as error:
         raise click.BadParameter(str(error), param_hint="--focus") from error
     if not chosen:
@@ -55,11 +60,11 @@ def main(
     directory = (logs or cache_directory() / "last-run").absolute()
     directory.mkdir(parents=True, exist_ok=True)
     when, began = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), time.monotonic()
-    with _target(chosen, programs, kubeconfig, directory) as target:
+    with _target(chosen, programs, kubeconfig, directory) as target, watched(target.nodes) as footprint:
         suites = run(programs, target, chosen, processes=procs, directory=directory)
     seconds = time.monotonic() - began
     outcome, trouble = report.results(suites, chosen), report.suite_failures(suites)
-    circumstances = report.Run(commit(), release(), when, procs, seconds, target.description)
+    circumstances = report.Run(commit(), release(), when, procs, seconds, target.description, footprint.lines())
     text = report.document(catalogue(), outcome, circumstances, trouble)
     (directory / "conformance.md").write_text(text)
     path = path or (None if focus else _DOCUMENT)

@@ -13,11 +13,13 @@ TABLE = Path(__file__).with_name("tests.tsv")
 
 
 class Spec(NamedTuple):
-    """One conformance test: its capability ('API-02 watch'), whether it needs a node, and its name as Ginkgo prints it."""
+    """One conformance test: its capability ('API-02 watch'), whether it needs a node, its name as Ginkgo prints it, and whether CI runs it:
+    it has passed before, and is quick."""
 
     capability: str
     needs_node: bool
     name: str
+    in_ci: bool = False
 
 
 @cache
@@ -25,17 +27,24 @@ def catalogue() -> tuple[Spec, ...]:
     """Every conformance test of the release, by capability."""
     with TABLE.open(newline="") as table:
         return tuple(
-            Spec(row["capability"], row["needs"] == "node", row["test"])
+            Spec(row["capability"], row["needs"] == "node", row["test"], row["ci"] == "ci")
             for row in csv.DictReader(table, delimiter="\t", quoting=csv.QUOTE_NONE)
         )
 
 
 def choose(
-    tests: Iterable[Spec], *, focus: Collection[str] = (), capabilities: Collection[str] = (), api_only: bool = False
+    tests: Iterable[Spec],
+    *,
+    focus: Collection[str] = (),
+    capabilities: Collection[str] = (),
+    api_only: bool = False,
+    ci_only: bool = False,
+    serial: bool | None = None,
 ) -> tuple[Spec, ...]:
     """The tests whose name matches one of the expressions and that belong to one of the capabilities (named by id or its beginning: API).
 
-    An empty collection chooses everything. Raises re.error.
+    An empty collection chooses everything; so does None for `serial`, which else tells whether tests are wanted that bear no other beside
+    them. Raises re.error.
     """
     expressions = [re.compile(expression) for expression in focus]
     return tuple(
@@ -44,6 +53,8 @@ def choose(
         if (not expressions or any(expression.search(test.name) for expression in expressions))
         and (not capabilities or any(test.capability.startswith(wanted) for wanted in capabilities))
         and not (api_only and test.needs_node)
+        and not (ci_only and not test.in_ci)
+        and serial in (None, "[Serial]" in test.name)
     )
 
 

@@ -34,6 +34,7 @@ class Run:
     processes: int
     seconds: float
     cluster: str
+    measured: Sequence[str] = ()  # what the cluster took meanwhile, a line each
 
 
 def results(suites: Iterable[Mapping[str, Any]], chosen: Collection[Spec]) -> dict[Spec, Result]:
@@ -81,6 +82,7 @@ def document(catalogue: Sequence[Spec], outcome: Mapping[Spec, Result], run: Run
         f"- upstream's tests: {run.release}",
         f"- cluster: {run.cluster}",
         f"- run: {run.when}, {run.processes} {'process' if run.processes == 1 else 'processes'}, {_duration(run.seconds)}",
+        *(f"- {line}" for line in run.measured),
         f"- passed: **{passed}** of {len(outcome)} chosen, of {len(catalogue)} in all",
         "",
         *(f"The suite itself failed: {line}\n" for line in trouble),

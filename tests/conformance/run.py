@@ -18,7 +18,7 @@ from typing import Any
 from tests.conformance.build import Programs
 from tests.conformance.catalogue import Spec, expression
 from tests.conformance.images import write_images
-from tests.support.agents import nodes
+from tests.support.agents import Nodes, nodes
 from tests.support.kubectl import kubectl
 from tests.support.server import Server, running
 
@@ -34,6 +34,7 @@ class Target:
     kubeconfig: Path
     description: str
     has_nodes: bool
+    nodes: Nodes | None = None  # where this run has brought it up
 
 
 @contextlib.contextmanager
@@ -53,7 +54,7 @@ def two_nodes(directory: Path, programs: Programs) -> Iterator[Target]:
     """A server with a node and an agent, each in a network namespace, the tests' images imported and in a registry. Needs root."""
     with nodes(2, archives=partial(write_images, programs=programs), with_registry=True) as made:
         try:
-            yield Target(made.server.kubeconfig, "two nodes, one of them the server's", has_nodes=True)
+            yield Target(made.server.kubeconfig, "two nodes, one of them the server's", has_nodes=True, nodes=made)
         finally:
             (directory / "server.log").write_text(made.server.log())
             (directory / "agent.log").write_text(made.agents[0].log())

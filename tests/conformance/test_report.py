@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.conformance.catalogue import Spec
+from tests.conformance.footprint import Footprint
 from tests.conformance.report import NOT_RUN, Result, Run, document, results, suite_failures, summary
 
 WATCH, LEASE, POD, OTHER = (
@@ -51,3 +52,13 @@ def test_the_document_counts_by_capability_and_names_what_did_not_pass() -> None
     assert "- \\[sig-x\\] lease \\[Conformance\\]: timedout: no \\| answer" in text
     assert "watch \\[Conformance\\]" not in text
     assert summary(outcome) == "1 not run, 1 passed, 1 timedout"
+
+
+def test_what_the_cluster_took_is_told_where_it_was_measured() -> None:
+    bounds = (0.001, 0.05, float("inf"))
+    before, after = dict.fromkeys(bounds, 10.0), dict(zip(bounds, (1005.0, 1010.0, 1010.0), strict=True))
+    assert Footprint([100 << 20, 300 << 20, 120 << 20], before, after).lines() == [
+        "memory of all nodes without containerd (PSS): 100 MiB before, 120 MiB median, 300 MiB at most, 120 MiB after",
+        "the server's event loop was late by at most 1 ms (p99.0) and 50 ms (p99.9)",
+    ]
+    assert not Footprint().lines()
