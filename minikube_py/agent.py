@@ -136,6 +136,7 @@ class Agent:
             cgroup_root=config.cgroup_root,
             disable=settings.disabled,
             overlay=settings.overlay,
+            lease_duration=int(settings.node_lease_duration),
         )
         node = Node(options, kubelet, lambda user, agent="": proxy, serving)
         try:

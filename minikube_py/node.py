@@ -59,6 +59,7 @@ class NodeOptions(NamedTuple):
     disable: frozenset[str] = frozenset()
     cgroup_root: str = ""
     overlay: str = "none"
+    lease_duration: int = 40
 
 
 class Node:
@@ -150,6 +151,7 @@ class Node:
             cluster_domain=options.cluster_domain,
             cluster_dns=() if "dns" in options.disable else (options.cluster_dns,),
             cgroup_root=options.cgroup_root,
+            node_lease_duration_seconds=options.lease_duration,
             node_labels=options.labels,
             register_with_taints=tuple(Taint(key=key, value=value, effect=effect) for key, value, effect in options.taints),
             version=KUBERNETES_VERSION,

@@ -102,6 +102,8 @@ class Server:
             advertise_address=advertise,
             port=config.https_listen_port,
             token=config.token,
+            not_ready_toleration=config.default_not_ready_toleration_seconds,
+            unreachable_toleration=config.default_unreachable_toleration_seconds,
             cluster=self._cluster_settings(keys),
         )
         assembly = self._assembly = await assemble(store, keys, settings, self._supervisor, self._lag, self._clock)
@@ -146,6 +148,7 @@ class Server:
             cluster_domain=config.cluster_domain,
             overlay=config.overlay,
             client_ca=keys.certificate_pem(pki.CLIENT_CA).decode(),
+            node_lease_duration=str(config.node_lease_duration),
             disabled=config.disable & {"dns", "proxy"},
         )
 
@@ -216,6 +219,8 @@ class Server:
         options = Options(
             cluster_cidr=str(config.cluster_cidr),
             service_cidr=str(config.service_cidr),
+            node_monitor_period=config.node_monitor_period,
+            node_monitor_grace_period=config.node_monitor_grace_period,
             root_ca=keys.server_ca_pem.decode(),
             authorities={CLIENT_SIGNER: clients, KUBELET_CLIENT_SIGNER: clients, KUBELET_SERVING_SIGNER: servers},
             reserved_names=keys.api_server_names(),
@@ -243,6 +248,7 @@ class Server:
             cgroup_root=config.cgroup_root,
             disable=config.disable,
             overlay=config.overlay,
+            lease_duration=config.node_lease_duration,
         )
         node = Node(options, assembly.node_client(node_name), assembly.client, keys.kubelet_context())
         try:

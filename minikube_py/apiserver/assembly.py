@@ -48,6 +48,8 @@ class Settings(NamedTuple):
     """The address that the Service kube-system/kube-dns gets; "" for none."""
     node_ports: range = range(30000, 32768)
     token: str = ""
+    not_ready_toleration: int = 300
+    unreachable_toleration: int = 300
     cluster: ClusterSettings | None = None
     """What the nodes of other machines must know."""
 
@@ -98,7 +100,7 @@ async def assemble(store: Store, keys: pki.Pki, settings: Settings, supervisor: 
     authorizer = RequestAuthorizer(cache)
     host = settings.advertise_address
     external_url = f"https://{f'[{host}]' if ':' in host else host}:{settings.port}"
-    plugins = admission.plugins(cache, authorizer)
+    plugins = admission.plugins(cache, authorizer, (settings.not_ready_toleration, settings.unreachable_toleration))
     allocators: dict[tuple[str, str], Allocator] = {}
     api = ApiServer(
         store=store,

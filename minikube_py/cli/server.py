@@ -19,6 +19,7 @@ from minikube_py.config import (
     ServerConfig,
     parse_address,
     parse_domain,
+    parse_duration,
     parse_label,
     parse_mode,
     parse_network,
@@ -53,6 +54,27 @@ T = TypeVar("T")
     "--container-runtime-endpoint", "The socket of a containerd of yours.  [default: one of the server's own is started]", metavar="SOCKET"
 )
 @option("--cgroup-root", "The cgroup under which the pods' cgroups are made.  [default: the top]", metavar="CGROUP")
+@option("--node-monitor-period", "How often the signs of life of all nodes are looked at.", default="5s", metavar="DURATION")
+@option(
+    "--node-monitor-grace-period",
+    "How long a node may be silent before it counts as unreachable; the nodes report several times in this.",
+    default="50s",
+    metavar="DURATION",
+)
+@option(
+    "--default-not-ready-toleration-seconds",
+    "How long a pod that does not say so itself stays on a node that is not ready.",
+    default=300,
+    type=click.IntRange(0),
+    metavar="SECONDS",
+)
+@option(
+    "--default-unreachable-toleration-seconds",
+    "How long a pod that does not say so itself stays on a node that is unreachable.",
+    default=300,
+    type=click.IntRange(0),
+    metavar="SECONDS",
+)
 @option("--disable-agent", "Run the control plane only, without a node.", is_flag=True, default=False, show_default=False)
 @option("--disable", f"Leave a component out (repeatable): {', '.join(COMPONENTS)}.", many=True, metavar="NAME")
 @option("--log-level", "What is logged.", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
@@ -110,6 +132,10 @@ def _config(options: dict[str, Any]) -> ServerConfig:
         node_taint=all_of("node_taint", parse_taint),
         container_runtime_endpoint=options["container_runtime_endpoint"] or "",
         cgroup_root=options["cgroup_root"] or "",
+        node_monitor_period=parse_duration("--node-monitor-period", options["node_monitor_period"]),
+        node_monitor_grace_period=parse_duration("--node-monitor-grace-period", options["node_monitor_grace_period"]),
+        default_not_ready_toleration_seconds=options["default_not_ready_toleration_seconds"],
+        default_unreachable_toleration_seconds=options["default_unreachable_toleration_seconds"],
         disable_agent=options["disable_agent"],
         disable=frozenset(options["disable"]),
         log_level=options["log_level"],

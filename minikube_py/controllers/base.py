@@ -44,7 +44,8 @@ class Options:
     service_cidr: str = ""
     """Never handed to nodes, where it lies inside the cluster CIDR."""
     allocate_node_cidrs: bool = True
-    node_monitor_grace_period: float = 40.0
+    node_monitor_period: float = 5.0
+    node_monitor_grace_period: float = 50.0
     node_startup_grace_period: float = 60.0
     terminated_pod_gc_threshold: int = 12500
     pod_gc_period: float = 20.0

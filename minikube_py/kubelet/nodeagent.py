@@ -54,8 +54,12 @@ class NodeAgent:
         self._woken.set()
 
     def _changed(self, old: Node | None, new: Node | None) -> None:
-        """Somebody changed or deleted the Node; a deletion is noticed at once."""
-        if new is None and old is not None and self._node is not None and old.metadata.uid == self._node.metadata.uid:
+        """Somebody changed or deleted the Node; a deletion is noticed at once, and so is that the node was given up for silent."""
+        if new is not None:
+            if self._node is not None and _given_up(self._written, self._node, new):
+                self._node, self._written = new, None
+                self.wake()
+        elif old is not None and self._node is not None and old.metadata.uid == self._node.metadata.uid:
             self._node, self._written = None, None
             self.wake()
 
@@ -192,6 +196,14 @@ class NodeAgent:
 
 def _ready(status: dict[str, Any] | None) -> bool:
     return status is not None and any(c["type"] == "Ready" and c["status"] == "True" for c in status["conditions"])
+
+
+def _given_up(written: dict[str, Any] | None, ours: Node, node: Node) -> bool:
+    """Whether a condition that the node has written was turned into Unknown since then: by the control plane, for the node's silence."""
+    if written is None or int(node.metadata.resourceVersion) <= int(ours.metadata.resourceVersion):
+        return False
+    unknown = {c.type for c in node.status.conditions if c.status == "Unknown"}
+    return any(c["type"] in unknown for c in written["conditions"])
 
 
 def _replacing(status: dict[str, Any]) -> dict[str, Any]:

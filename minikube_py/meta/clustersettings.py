@@ -17,7 +17,10 @@ class InvalidSettings(ValueError):
 
 
 class ClusterSettings(NamedTuple):
-    """`disabled` are the node's components that the cluster does without, `client_ca` (PEM) says whose certificates kubelets accept."""
+    """`disabled` are the node's components that the cluster does without, `client_ca` (PEM) says whose certificates kubelets accept.
+
+    `node_lease_duration` is in seconds: as long as a node may be silent has to fit how often it says something.
+    """
 
     cluster_cidr: str
     service_cidr: str
@@ -25,6 +28,7 @@ class ClusterSettings(NamedTuple):
     cluster_domain: str
     overlay: str
     client_ca: str
+    node_lease_duration: str = "40"
     disabled: frozenset[str] = frozenset()
 
     def to_data(self) -> dict[str, str]:

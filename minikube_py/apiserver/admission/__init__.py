@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minikube_py.apiserver.admission.certificates import CertificateApproval, CertificateSigning, CertificateSubjectRestriction
-from minikube_py.apiserver.admission.default_toleration_seconds import DefaultTolerationSeconds
+from minikube_py.apiserver.admission.default_toleration_seconds import SECONDS, DefaultTolerationSeconds
 from minikube_py.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
 from minikube_py.apiserver.admission.node_restriction import NodeRestriction
 from minikube_py.apiserver.admission.priority import Priority
@@ -16,15 +16,20 @@ from minikube_py.apiserver.authz import RequestAuthorizer
 from minikube_py.apiserver.cache import Cache
 
 
-def plugins(cache: Cache, authorizer: RequestAuthorizer) -> tuple[AdmissionPlugin, ...]:
-    """The plugins in the order in which they run: upstream's, and after them what upstream does in the storage of RBAC's kinds."""
+def plugins(
+    cache: Cache, authorizer: RequestAuthorizer, toleration_seconds: tuple[int, int] = (SECONDS, SECONDS)
+) -> tuple[AdmissionPlugin, ...]:
+    """The plugins in the order in which they run: upstream's, and after them what upstream does in the storage of RBAC's kinds.
+
+    `toleration_seconds`: how long pods tolerate, by default, a node that is not ready, and one that is unreachable.
+    """
     return (
         NamespaceLifecycle(cache),
         ServiceAccountPlugin(cache),
         NodeRestriction(cache, authorizer),
         TaintNodesByCondition(),
         Priority(cache),
-        DefaultTolerationSeconds(),
+        DefaultTolerationSeconds(*toleration_seconds),
         RuntimeClass(cache),
         CertificateApproval(authorizer),
         CertificateSigning(authorizer),

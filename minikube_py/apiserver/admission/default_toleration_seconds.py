@@ -1,4 +1,4 @@
-"""DefaultTolerationSeconds: a pod stays on a node that has gone away for five minutes, unless it says otherwise."""
+"""DefaultTolerationSeconds: a pod stays on a node that has gone away for a while (five minutes), unless it says otherwise."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ class DefaultTolerationSeconds(Plugin):
     name = "DefaultTolerationSeconds"
     resources = frozenset({("", "pods")})
 
+    def __init__(self, not_ready: int = SECONDS, unreachable: int = SECONDS) -> None:
+        self._seconds = dict(zip(TAINTS, (not_ready, unreachable), strict=True))
+
     async def admit(self, request: AdmissionRequest) -> None:
         pod = request.object
         if pod is None or request.subresource or request.operation is Operation.DELETE or not is_about(request, "", "pods"):
@@ -25,5 +28,6 @@ class DefaultTolerationSeconds(Plugin):
             if not any(t.get("key") in (None, "", taint) and t.get("effect") in (None, "", "NoExecute") for t in tolerations)
         ]
         if missing:
-            added = [{"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS} for taint in missing]
+            execute = {"operator": "Exists", "effect": "NoExecute"}
+            added = [{"key": taint, **execute, "tolerationSeconds": self._seconds[taint]} for taint in missing]
             spec["tolerations"] = [*tolerations, *added]
