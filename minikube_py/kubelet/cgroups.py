@@ -18,6 +18,8 @@ from minikube_py.kubelet.resources import PodLimits
 
 _QOS_DIRECTORY = {resources.GUARANTEED: "", resources.BURSTABLE: "/burstable", resources.BEST_EFFORT: "/besteffort"}
 _V1_CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "hugetlb", "blkio", "devices", "freezer", "net_cls", "perf_event", "systemd")
+_UNLIMITED = 2**62
+"""cgroup v1 shows no memory limit as a number close to the largest one."""
 _V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "hugetlb", "io")
 
 
@@ -91,19 +93,44 @@ class Cgroups:
         """Make a pod's cgroup and set its limits; its name."""
         name = pod_cgroup(self._root, qos, uid)
         self._make(name)
-        self._set_shares(name, limits.shares)
-        if self.v2:
-            if limits.quota is not None:
-                self._write("cpu", name, "cpu.max", f"{limits.quota} {resources.CPU_PERIOD}")
-            if limits.memory is not None:
-                self._write("memory", name, "memory.max", str(limits.memory))
-        else:
-            if limits.quota is not None:
-                self._write("cpu", name, "cpu.cfs_period_us", str(resources.CPU_PERIOD))
-                self._write("cpu", name, "cpu.cfs_quota_us", str(limits.quota))
-            if limits.memory is not None:
-                self._write("memory", name, "memory.limit_in_bytes", str(limits.memory))
+        self.set_cpu(name, limits.shares, limits.quota)
+        if limits.memory is not None:
+            self.set_memory(name, limits.memory)
         return name
+
+    def set_cpu(self, name: str, shares: int, quota: int | None) -> None:
+        """Weigh a cgroup, and limit it where `quota` is given (microseconds in a period)."""
+        self._set_shares(name, shares)
+        if quota is None:
+            return
+        if self.v2:
+            self._write("cpu", name, "cpu.max", f"{quota} {resources.CPU_PERIOD}")
+        else:
+            self._write("cpu", name, "cpu.cfs_period_us", str(resources.CPU_PERIOD))
+            self._write("cpu", name, "cpu.cfs_quota_us", str(quota))
+
+    def set_memory(self, name: str, limit: int) -> None:
+        """Limit a cgroup's memory, in bytes."""
+        self._write("memory", name, "memory.max" if self.v2 else "memory.limit_in_bytes", str(limit))
+
+    def pod_now(self, qos: str, uid: str) -> tuple[PodLimits, int | None]:
+        """(the limits that a pod's cgroup has, the memory that it uses); what cannot be read, and no limit, is None."""
+        name = pod_cgroup(self._root, qos, uid)
+        if self.v2:
+            quota, _, _ = self._read("cpu", name, "cpu.max").partition(" ")
+            memory, usage = self._read("memory", name, "memory.max"), self._read("memory", name, "memory.current")
+            shares = resources.shares_of_weight(_number(self._read("cpu", name, "cpu.weight")) or 1)
+        else:
+            quota = self._read("cpu", name, "cpu.cfs_quota_us")
+            memory = self._read("memory", name, "memory.limit_in_bytes")
+            usage = self._read("memory", name, "memory.usage_in_bytes")
+            shares = _number(self._read("cpu", name, "cpu.shares")) or resources.MIN_SHARES
+        limit = _number(memory)
+        return PodLimits(shares, _number(quota), limit if limit is not None and limit < _UNLIMITED else None), _number(usage)
+
+    def pod_name(self, qos: str, uid: str) -> str:
+        """The name of a pod's cgroup."""
+        return pod_cgroup(self._root, qos, uid)
 
     def remove_pod(self, uid: str, timeout: float = 5.0) -> None:
         """Remove a pod's cgroup in whichever class it is, ending what is left in it. Raises OSError when it stays busy."""
@@ -160,10 +187,21 @@ class Cgroups:
         else:
             self._write("cpu", name, "cpu.shares", str(shares))
 
+    def _read(self, controller: str, name: str, file: str) -> str:
+        directory = self._hierarchies.unified or self._hierarchies.controllers.get(controller)
+        try:
+            return (directory / name.strip("/") / file).read_text().strip() if directory is not None else ""
+        except OSError:
+            return ""
+
     def _write(self, controller: str, name: str, file: str, value: str) -> None:
         directory = self._hierarchies.unified or self._hierarchies.controllers.get(controller)
         if directory is not None:
             (directory / name.strip("/") / file).write_text(value)
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdigit() else None
 
 
 def _inherit_cpuset(parent: Path, child: Path) -> None:

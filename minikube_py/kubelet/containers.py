@@ -11,6 +11,7 @@ from minikube_py.cri.v1 import api_pb2 as v1
 from minikube_py.kubelet import resources, state
 from minikube_py.kubelet.dns import Hostname, Resolver
 from minikube_py.kubelet.env import expand
+from minikube_py.kubelet.resources import Amounts
 from minikube_py.types.pod import Container, Pod, PodSecurityContext, SeccompProfile, SecurityContext
 
 _MASKED = (
@@ -157,16 +158,15 @@ def log_path(name: str, attempt: int) -> str:
     return f"{name}/{attempt}.log"
 
 
-def linux_resources(pod: Pod, container: Container, node: Node) -> v1.LinuxContainerResources:
-    """What the container's own cgroup is set to."""
-    limits, requests = container.resources.limits, container.resources.requests
-    cpu = resources.milli_cpu(requests) if "cpu" in requests else resources.milli_cpu(limits)
+def linux_resources(pod: Pod, container: Container, node: Node, given: Amounts | None = None) -> v1.LinuxContainerResources:
+    """What the container's own cgroup is set to: what its pod says, or the amounts that are given."""
+    wanted = given or resources.amounts(resources.pod_level(pod), container.resources)
     adjust = resources.oom_score_adj(pod, container, node.memory_capacity)
     result = v1.LinuxContainerResources(
         cpu_period=resources.CPU_PERIOD,
-        cpu_shares=resources.cpu_shares(cpu),
-        cpu_quota=resources.cpu_quota(resources.milli_cpu(limits)),
-        memory_limit_in_bytes=resources.memory_bytes(limits),
+        cpu_shares=resources.cpu_shares(wanted.cpu_request if "cpu" in container.resources.requests else wanted.cpu_limit),
+        cpu_quota=resources.cpu_quota(wanted.cpu_limit),
+        memory_limit_in_bytes=wanted.memory_limit,
         oom_score_adj=max(adjust, 0) if node.restrict_oom_score_adj else adjust,
     )
     if node.cgroup_v2:
@@ -283,6 +283,7 @@ def _annotations(pod: Pod, container: Container, attempt: int) -> dict[str, str]
         out[state.DELETION_GRACE_PERIOD] = str(pod.metadata.deletionGracePeriodSeconds)
     if container.lifecycle is not None and container.lifecycle.preStop is not None:
         out[state.PRE_STOP] = msgspec.json.encode(container.lifecycle.preStop).decode()
+    out[state.RESOURCES] = state.encode_amounts(resources.amounts(resources.pod_level(pod), container.resources))
     if container.ports:
         out[state.PORTS] = msgspec.json.encode(container.ports).decode()
     return out

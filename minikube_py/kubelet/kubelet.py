@@ -16,6 +16,8 @@ from minikube_py.client import Client
 from minikube_py.control import EventRecorder, Informer
 from minikube_py.cri.client import CriClient
 from minikube_py.kubelet import cgroups, machine
+from minikube_py.kubelet.admission import Host
+from minikube_py.kubelet.allocation import Allocations
 from minikube_py.kubelet.containers import Node as NodeFacts
 from minikube_py.kubelet.handlers import Handlers
 from minikube_py.kubelet.images import Images
@@ -73,6 +75,7 @@ class Kubelet:
             handlers=self._handlers,
             probes=probes,
             cgroups=cgroups.Cgroups(hierarchies, options.cgroup_root),
+            allocations=Allocations(options.pod_dir, self._events, clock, self.pods.active, self._host, self.pods.wake),
             tokens=Tokens(client, clock),
             config_maps=ReferencedObjects(client, ConfigMap, self.pods.retry),
             secrets=ReferencedObjects(client, Secret, self.pods.retry),
@@ -86,8 +89,19 @@ class Kubelet:
             pod_by_uid=self.pods.by_uid,
             allocatable=machine.allocatable(facts, options),
         )
+        self._allocatable = self.tools.allocatable
         self.pods.bind(self.tools)
         self.node = NodeAgent(client, cri, options, self._events, facts, clock)
+
+    def _host(self) -> Host:
+        """The node as admission sees it."""
+        node, name = self.node.informer.get(self.options.node_name), self.options.node_name
+        if node is None:
+            return Host(name, self._allocatable, self.options.node_labels)
+        # what others have added (extended resources) counts beside what this node says of itself
+        features = node.status.features
+        strict = features is not None and features.supplementalGroupsPolicy
+        return Host(name, {**node.status.allocatable, **self._allocatable}, node.metadata.labels, node.spec.taints, strict)
 
     def components(self) -> Sequence[tuple[str, Component]]:
         """What a supervisor runs, in this order."""

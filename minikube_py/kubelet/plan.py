@@ -6,14 +6,17 @@ one before it has done its part (a sidecar: has started); after the pod was init
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
+from minikube_py.kubelet.resize import Resize
 from minikube_py.kubelet.resources import is_sidecar
 from minikube_py.kubelet.restarts import BackoffTable
 from minikube_py.kubelet.state import ContainerRecord, PodState, RunState, container_hash
 from minikube_py.types.pod import Container, Pod
+
+NO_RESIZE = Resize()
 
 
 class Verdict(Enum):
@@ -55,6 +58,8 @@ class Plan(NamedTuple):
     attempt: int = 0
     kills: tuple[Kill, ...] = ()
     start: tuple[Container, ...] = ()
+    resize: Resize = Resize()
+    """What running containers are to be given, after what is killed has ended."""
     waiting: Mapping[str, Waiting] = {}
     """Containers that would start if they were not held back, by name."""
     again_after: float | None = None
@@ -63,7 +68,7 @@ class Plan(NamedTuple):
     @property
     def idle(self) -> bool:
         """Whether nothing is to be done now."""
-        return not (self.kill_pod or self.create_sandbox or self.kills or self.start)
+        return not (self.kill_pod or self.create_sandbox or self.kills or self.start or self.resize.due)
 
 
 def restart_policy(pod: Pod, container: Container) -> str:
@@ -104,21 +109,37 @@ def sandbox_changed(pod: Pod, state: PodState) -> tuple[bool, int]:
     return False, newest.attempt
 
 
-def compute(pod: Pod, state: PodState, verdicts: Verdicts, backoff: BackoffTable, now: float) -> Plan:
-    """The plan for a pod that is to run."""
+def compute(pod: Pod, state: PodState, verdicts: Verdicts, backoff: BackoffTable, now: float, resize: Resize = NO_RESIZE) -> Plan:
+    """The plan for a pod that is to run; `pod` is as it was allocated, `resize` what its running containers lack of that."""
     new_sandbox, attempt = sandbox_changed(pod, state)
     if new_sandbox:
         return _from_scratch(pod, state, attempt, backoff, now)
     kills: list[Kill] = []
     start: list[Container] = [c for c in pod.spec.ephemeralContainers if state.of(c.name) is None]
     initialized, failed = _init_actions(pod, state, verdicts, kills, start)
+    _resize_restarts(resize, kills, start)
     if failed:
         return Plan(kill_pod=True, attempt=attempt, kills=tuple(kills))
     if initialized:
         keep = _container_actions(pod, state, verdicts, kills, start)
         if keep == 0 and not any(c in pod.spec.containers for c in start):
             return Plan(kill_pod=True, attempt=attempt, kills=tuple(kills))
-    return _hold_back(Plan(attempt=attempt, kills=tuple(kills), start=tuple(start)), pod, state, backoff, now)
+    plan = Plan(attempt=attempt, kills=tuple(kills), start=tuple(start), resize=_still_running(resize, kills))
+    return _hold_back(plan, pod, state, backoff, now)
+
+
+def _resize_restarts(resize: Resize, kills: list[Kill], start: list[Container]) -> None:
+    """Containers whose resize policy wants a restart."""
+    killed = {kill.container.id for kill in kills}
+    for update in resize.restarts:
+        if update.record.id not in killed:
+            kills.append(Kill(update.record, f"Container {update.container.name} resize requires restart"))
+            start.append(update.container)
+
+
+def _still_running(resize: Resize, kills: Sequence[Kill]) -> Resize:
+    killed = {kill.container.id for kill in kills}
+    return resize._replace(updates=tuple(u for u in resize.updates if u.record.id not in killed))
 
 
 def _from_scratch(pod: Pod, state: PodState, attempt: int, backoff: BackoffTable, now: float) -> Plan:
@@ -222,8 +243,11 @@ def _sidecar(
 def _container_actions(pod: Pod, state: PodState, verdicts: Verdicts, kills: list[Kill], start: list[Container]) -> int:
     """How many containers stay as they are."""
     keep = 0
+    restarting = {c.name for c in start}
     for container in pod.spec.containers:
         record = state.of(container.name)
+        if container.name in restarting:
+            continue
         if record is None or record.state is not RunState.RUNNING:
             if should_restart(pod, container, record) or (record is not None and record.state is RunState.UNKNOWN):
                 start.append(container)

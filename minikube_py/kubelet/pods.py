@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from minikube_py.aio import Health, Tasks
 from minikube_py.control import Informer
@@ -59,6 +59,13 @@ class Pods:
         """The node's pods as the API has them."""
         return tuple(self._by_uid.values())
 
+    def active(self) -> Iterable[Pod]:
+        """The pods that have not ended, and have not given back what they used."""
+        for uid, pod in self._by_uid.items():
+            worker = self._workers.get(uid)
+            if pod.status.phase not in ("Succeeded", "Failed") and not (worker is not None and worker.reclaimed):
+                yield pod
+
     def wake(self, uid: str) -> None:
         """Have a pod looked at."""
         if (worker := self._workers.get(uid)) is not None:
@@ -76,6 +83,7 @@ class Pods:
         await asyncio.to_thread(tools.cgroups.setup)
         await self._informer.synced.wait()
         await self._services.synced.wait()
+        await asyncio.to_thread(lambda: tools.allocations.load(_uids_on_disk(tools)))
         self._live = True
         if not self._listening:
             self._listening = True

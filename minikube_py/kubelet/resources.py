@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from minikube_py.meta import quantity
-from minikube_py.types.pod import Container, Pod, Quantities
+from minikube_py.types.pod import Container, Pod, Quantities, ResourceRequirements
 
 CPU_PERIOD = 100_000
 MIN_SHARES = 2
@@ -53,10 +53,12 @@ def qos_class(pod: Pod) -> str:
     requests: dict[str, int] = {}
     limits: dict[str, int] = {}
     guaranteed = True
-    for container in (*pod.spec.containers, *pod.spec.initContainers):
+    whole = pod_level(pod)
+    given = (whole,) if whole is not None else tuple(c.resources for c in (*pod.spec.containers, *pod.spec.initContainers))
+    for amounts in given:
         limited = 0
         for name in ("cpu", "memory"):
-            request, limit = container.resources.requests.get(name), container.resources.limits.get(name)
+            request, limit = amounts.requests.get(name), amounts.limits.get(name)
             if request is not None and (amount := quantity.parse(request).nano) > 0:
                 requests[name] = requests.get(name, 0) + amount
             if limit is not None and (amount := quantity.parse(limit).nano) > 0:
@@ -66,6 +68,30 @@ def qos_class(pod: Pod) -> str:
     if not requests and not limits:
         return BEST_EFFORT
     return GUARANTEED if guaranteed and requests == limits else BURSTABLE
+
+
+def pod_level(pod: Pod) -> ResourceRequirements | None:
+    """What the pod as a whole asks for and is limited to (KEP-2837), where it says so."""
+    whole = pod.spec.resources
+    return whole if whole is not None and (whole.requests or whole.limits) else None
+
+
+class Amounts(NamedTuple):
+    """What a container asks for and is limited to: CPU in thousandths of a core, memory in bytes; 0 is none."""
+
+    cpu_request: int = 0
+    cpu_limit: int = 0
+    memory_request: int = 0
+    memory_limit: int = 0
+
+
+def amounts(whole: ResourceRequirements | None, own: ResourceRequirements) -> Amounts:
+    """A container's amounts; a limit of the whole pod holds for a container that has none of its own."""
+    cpu_limit, memory_limit = milli_cpu(own.limits), memory_bytes(own.limits)
+    if whole is not None:
+        cpu_limit = cpu_limit or milli_cpu(whole.limits)
+        memory_limit = memory_limit or memory_bytes(whole.limits)
+    return Amounts(milli_cpu(own.requests), cpu_limit, memory_bytes(own.requests), memory_limit)
 
 
 def cpu_shares(milli: int) -> int:
@@ -83,6 +109,11 @@ def cpu_weight(shares: int) -> int:
     return 1 + ((min(max(shares, MIN_SHARES), MAX_SHARES) - 2) * 9999) // 262142
 
 
+def shares_of_weight(weight: int) -> int:
+    """The smallest cpu.shares that cpu.weight of cgroup v2 may have been made of."""
+    return MIN_SHARES + -(-(weight - 1) * 262142 // 9999)
+
+
 def oom_score_adj(pod: Pod, container: Container, memory_capacity: int) -> int:
     """How early the kernel kills the container when memory is short: the less it asked for, the earlier."""
     if (pod.spec.priority or 0) >= _CRITICAL_PRIORITY:
@@ -92,7 +123,7 @@ def oom_score_adj(pod: Pod, container: Container, memory_capacity: int) -> int:
         return -997
     if qos == BEST_EFFORT:
         return 1000
-    request = memory_bytes(requests_of(container))
+    request = memory_bytes(requests_of(container)) + _unclaimed(pod)
     adjust = 1000 - (1000 * request) // max(memory_capacity, 1)
     if container in pod.spec.initContainers and is_sidecar(container):
         adjust = min(adjust, min((oom_score_adj(pod, c, memory_capacity) for c in pod.spec.containers), default=adjust))
@@ -101,18 +132,45 @@ def oom_score_adj(pod: Pod, container: Container, memory_capacity: int) -> int:
     return adjust - 1 if adjust == 1000 else adjust
 
 
-class Amounts(NamedTuple):
+def _unclaimed(pod: Pod) -> int:
+    """Each long-lived container's share of the memory that the pod as a whole asks for and no container does."""
+    whole = pod_level(pod)
+    if whole is None or "memory" not in whole.requests:
+        return 0
+    left = memory_bytes(whole.requests) - _total(pod, lambda c: memory_bytes(requests_of(c)))
+    long_lived = len(pod.spec.containers) + sum(1 for c in pod.spec.initContainers if is_sidecar(c))
+    return max(left, 0) // max(long_lived, 1)
+
+
+class Requests(NamedTuple):
     """CPU in thousandths of a core and memory in bytes; 0 is none."""
 
     cpu: int
     memory: int
 
 
-def pod_requests(pod: Pod) -> Amounts:
-    """What the pod as a whole asks for: its containers and sidecars together, or its most demanding init step, plus overhead."""
-    cpu = _total(pod, lambda c: milli_cpu(requests_of(c))) + milli_cpu(pod.spec.overhead)
-    memory = _total(pod, lambda c: memory_bytes(requests_of(c))) + memory_bytes(pod.spec.overhead)
-    return Amounts(cpu, memory)
+def pod_requests(pod: Pod) -> Requests:
+    """What the pod as a whole asks for: as it says, or its containers and sidecars together, or its most demanding init step; plus
+    overhead."""
+    cpu, memory = _total(pod, lambda c: milli_cpu(requests_of(c))), _total(pod, lambda c: memory_bytes(requests_of(c)))
+    if (whole := pod_level(pod)) is not None:
+        cpu = milli_cpu(whole.requests) if "cpu" in whole.requests else cpu
+        memory = memory_bytes(whole.requests) if "memory" in whole.requests else memory
+    return Requests(cpu + milli_cpu(pod.spec.overhead), memory + memory_bytes(pod.spec.overhead))
+
+
+def requested(pod: Pod, name: str) -> int:
+    """What the pod as a whole asks for of any resource, in units: cpu in thousandths."""
+    if name == "cpu":
+        return pod_requests(pod).cpu
+    if name == "memory":
+        return pod_requests(pod).memory
+    amount: Callable[[Container], int] = lambda c: _value(requests_of(c), name)  # noqa: E731 - one key, three uses
+    return _total(pod, amount) + _value(pod.spec.overhead, name)
+
+
+def _value(given: Quantities, name: str) -> int:
+    return quantity.parse(given[name]).value() if name in given else 0
 
 
 class PodLimits(NamedTuple):
@@ -128,13 +186,25 @@ def pod_limits(pod: Pod) -> PodLimits:
     qos = qos_class(pod)
     if qos == BEST_EFFORT:
         return PodLimits(MIN_SHARES, None, None)
-    everybody = (*pod.spec.containers, *(c for c in pod.spec.initContainers))
+    everybody = (*pod.spec.containers, *pod.spec.initContainers)
+    whole = pod_level(pod)
+    limits: Quantities = whole.limits if whole is not None else {}
     quota = memory = None
-    if qos == GUARANTEED or all(c.resources.limits.get("cpu") is not None for c in everybody):
-        quota = cpu_quota(_total(pod, lambda c: milli_cpu(c.resources.limits)) + milli_cpu(pod.spec.overhead)) or None
-    if qos == GUARANTEED or all(c.resources.limits.get("memory") is not None for c in everybody):
+    if "cpu" in limits or qos == GUARANTEED or all(c.resources.limits.get("cpu") is not None for c in everybody):
+        quota = cpu_quota(cpu_limit(pod)) or None
+    if "memory" in limits:
+        memory = memory_bytes(limits) + memory_bytes(pod.spec.overhead) or None
+    elif qos == GUARANTEED or all(c.resources.limits.get("memory") is not None for c in everybody):
         memory = _total(pod, lambda c: memory_bytes(c.resources.limits)) + memory_bytes(pod.spec.overhead) or None
     return PodLimits(cpu_shares(pod_requests(pod).cpu), quota, memory)
+
+
+def cpu_limit(pod: Pod) -> int:
+    """The CPU that the pod as a whole may use, where every container of it is limited."""
+    whole = pod_level(pod)
+    if whole is not None and "cpu" in whole.limits:
+        return milli_cpu(whole.limits) + milli_cpu(pod.spec.overhead)
+    return _total(pod, lambda c: milli_cpu(c.resources.limits)) + milli_cpu(pod.spec.overhead)
 
 
 def _total(pod: Pod, amount: Callable[[Container], int]) -> int:

@@ -149,6 +149,7 @@ async def _record(listed: Any, status: Any) -> ContainerRecord:
         grace_period=int(grace) if grace else None,
         pre_stop=annotations.get(state.PRE_STOP, ""),
         user=(user.uid, user.gid, tuple(user.supplemental_groups)) if user is not None else None,
+        made_with=state.decode_amounts(annotations.get(state.RESOURCES, "")),
     )
 
 

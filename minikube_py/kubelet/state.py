@@ -11,6 +11,7 @@ from typing import NewType
 
 import msgspec
 
+from minikube_py.kubelet.resources import Amounts
 from minikube_py.types.pod import Container
 
 ContainerId = NewType("ContainerId", str)
@@ -28,6 +29,8 @@ TERMINATION_POLICY = "io.kubernetes.container.terminationMessagePolicy"
 PORTS = "io.kubernetes.container.ports"
 PRE_STOP = "io.kubernetes.container.preStopHandler"
 GRACE_PERIOD = "io.kubernetes.pod.terminationGracePeriod"
+RESOURCES = "minikube-py.io/resources"
+"""What the container was made with, by which a later agent knows whether it is to be resized."""
 DELETION_GRACE_PERIOD = "io.kubernetes.pod.deletionGracePeriod"
 
 
@@ -62,6 +65,8 @@ class ContainerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     pre_stop: str = ""
     """The hook as JSON, for a pod whose object is gone."""
     user: tuple[int, int, tuple[int, ...]] | None = None
+    made_with: Amounts | None = None
+    """What it was made with; None for a container of an agent that did not say."""
 
     @property
     def running(self) -> bool:
@@ -114,6 +119,16 @@ def container_hash(container: Container) -> str:
     for byte in msgspec.json.encode({"name": container.name, "image": container.image}):
         value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
     return f"{value:x}"
+
+
+def encode_amounts(amounts: Amounts) -> str:
+    """Amounts as an annotation."""
+    return ",".join(map(str, amounts))
+
+
+def decode_amounts(text: str) -> Amounts | None:
+    """Amounts from an annotation; None where there are none."""
+    return Amounts(*map(int, text.split(","))) if text else None
 
 
 def pod_labels(uid: str) -> dict[str, str]:

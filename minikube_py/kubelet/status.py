@@ -10,13 +10,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from minikube_py.kubelet import plan as planning
+from minikube_py.kubelet import resize
 from minikube_py.kubelet.plan import Verdict, Verdicts, Waiting
-from minikube_py.kubelet.resources import is_sidecar, qos_class
+from minikube_py.kubelet.resources import Amounts, is_sidecar, pod_level, qos_class
 from minikube_py.kubelet.state import ContainerRecord, PodState, RunState
 from minikube_py.types.meta import timestamp
 from minikube_py.types.pod import Container, ContainerStatus, Pod
 
 Status = dict[str, Any]
+
+
+OCCASIONAL = frozenset({"PodResizePending", "PodResizeInProgress"})
+"""Conditions of the kubelet's own that are there for a time only."""
 
 
 class Facts(NamedTuple):
@@ -34,12 +39,20 @@ class Facts(NamedTuple):
     reason: str = ""
     message: str = ""
     start_time: str = ""
+    rejected: bool = False
+    """The node has not taken the pod."""
+    amounts: Mapping[str, Amounts] = {}
+    """What running containers have been given, by id."""
+    resize: Sequence[Status] = ()
+    """The conditions that tell of a resize."""
     lost: bool = False
     """All of the pod's containers are known to be gone: those that the runtime does not know any more have ended."""
 
 
 def generate(pod: Pod, state: PodState, facts: Facts) -> Status:
     """The whole status."""
+    if facts.rejected:
+        return _rejected(pod, facts)
     initialized = planning.has_initialized(pod, state)
     init = [_container(pod, c, state, facts, is_init=True) for c in pod.spec.initContainers]
     main = [_container(pod, c, state, facts, is_init=False, initialized=initialized) for c in pod.spec.containers]
@@ -67,6 +80,7 @@ def generate(pod: Pod, state: PodState, facts: Facts) -> Status:
         status["podIPs"] = [{"ip": ip} for ip in ips]
     status["startTime"] = pod.status.startTime or facts.start_time
     status["qosClass"] = qos_class(pod)
+    status.update(resize.of_the_whole(pod))
     if init:
         status["initContainerStatuses"] = init
     if main:
@@ -74,6 +88,18 @@ def generate(pod: Pod, state: PodState, facts: Facts) -> Status:
     if ephemeral:
         status["ephemeralContainerStatuses"] = ephemeral
     return status
+
+
+def _rejected(pod: Pod, facts: Facts) -> Status:
+    return {
+        "phase": facts.phase,
+        "reason": facts.reason,
+        "message": facts.message,
+        "observedGeneration": pod.metadata.generation,
+        "conditions": [],
+        "startTime": pod.status.startTime or facts.start_time,
+        "qosClass": qos_class(pod),
+    }
 
 
 def pod_ips(pod: Pod, state: PodState, host_ips: Sequence[str]) -> tuple[str, ...]:
@@ -153,22 +179,13 @@ def _container(pod: Pod, container: Container, state: PodState, facts: Facts, *,
     out["started"] = started
     if container.volumeMounts:
         out["volumeMounts"] = [_volume_mount(mount) for mount in container.volumeMounts]
-    if running and (container.resources.limits or container.resources.requests):
-        out["resources"] = _resources(container)
+    if newest is not None:
+        out["resources"] = resize.actual(container.resources, facts.amounts.get(newest.id), pod_level(pod))
         if container.resources.requests:
             out["allocatedResources"] = dict(container.resources.requests)
     if newest is not None and newest.user is not None:
         uid, gid, groups = newest.user
         out["user"] = {"linux": {"uid": uid, "gid": gid, "supplementalGroups": list(groups)}}
-    return out
-
-
-def _resources(container: Container) -> Status:
-    out: Status = {}
-    if container.resources.limits:
-        out["limits"] = dict(container.resources.limits)
-    if container.resources.requests:
-        out["requests"] = dict(container.resources.requests)
     return out
 
 
@@ -306,7 +323,7 @@ def _conditions(pod: Pod, state: PodState, init: Sequence[Status], main: Sequenc
                 "lastTransitionTime": since or timestamp(facts.now),
             }
         )
-    return out
+    return [*({**condition, "lastProbeTime": None} for condition in facts.resize), *out]
 
 
 def _sidecars(pod: Pod, init: Sequence[Status]) -> list[Status]:
@@ -362,7 +379,9 @@ def _ready(pod: Pod, containers_ready: Status) -> Status:
 def patch(pod: Pod, status: Status, last: Status | None) -> dict[str, Any]:
     """A strategic merge patch that brings the API's status to `status`, for this very pod: conditions of others stay as they are."""
     body = dict(status)
+    told = {c["type"] for c in status["conditions"]}
     body["conditions"] = [{"reason": None, "message": None, **c} for c in status["conditions"]]
+    body["conditions"] += [{"type": c.type, "$patch": "delete"} for c in pod.status.conditions if c.type in OCCASIONAL - told]
     for name in ("podIPs", "hostIPs"):
         shown = [p.ip for p in (pod.status.podIPs if name == "podIPs" else pod.status.hostIPs)]
         wanted = [p["ip"] for p in status.get(name, ())]

@@ -7,6 +7,7 @@ carries what the waiting containers show and when to try again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 from minikube_py.client.transport import TransportError
 from minikube_py.cri import errors
-from minikube_py.kubelet import containers, dns, env, hosts, resources
+from minikube_py.kubelet import containers, dns, env, hosts, resize, resources
 from minikube_py.kubelet import plan as planning
 from minikube_py.kubelet.containers import ConfigError, MountSpec
 from minikube_py.kubelet.fields import Addresses
@@ -40,6 +41,10 @@ class StepError(Exception):
     def __init__(self, message: str, *, again_after: float, container: str = "", waiting: Waiting | None = None) -> None:
         super().__init__(message)
         self.again_after, self.container, self.waiting = again_after, container, waiting
+
+
+class ResizeError(Exception):
+    """A resize could not be done now."""
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
@@ -120,6 +125,54 @@ class Steps:
             cgroup_parent=cgroup,
             seccomp_root=self._tools.node.seccomp_root,
         )
+
+    async def resize_pod(self, pod: Pod, state: PodState, wanted: resize.Resize) -> None:
+        """Give running containers, and the pod's cgroup, what was allocated to them. What is raised for the pod is raised before its
+        containers', what is lowered after. Raises ResizeError."""
+        tools, uid = self._tools, pod.metadata.uid
+        qos, limits = resources.qos_class(pod), resources.pod_limits(pod)
+        name = tools.cgroups.pod_name(qos, uid)
+        before, usage = await asyncio.to_thread(tools.cgroups.pod_now, qos, uid)
+        problem = resize.too_small(wanted, limits, before, await self._usage(wanted), usage)
+        if problem:
+            raise ResizeError(problem)
+        try:
+            raised = limits.memory is not None and before.memory is not None and limits.memory > before.memory
+            if limits.memory is not None and raised:
+                await asyncio.to_thread(tools.cgroups.set_memory, name, limits.memory)
+            for update in resize.memory_order(wanted.updates):
+                has = tools.allocations.actuated(uid, update.record) or update.before
+                given = has._replace(memory_limit=update.after.memory_limit, memory_request=update.after.memory_request)
+                await self._update(pod, update, given)
+            if limits.memory is not None and not raised and limits.memory != before.memory:
+                await asyncio.to_thread(tools.cgroups.set_memory, name, limits.memory)
+            more = max(before.shares, limits.shares)
+            await asyncio.to_thread(tools.cgroups.set_cpu, name, more, _wider(limits.quota, before.quota))
+            for update in resize.cpu_order(wanted.updates):
+                has = tools.allocations.actuated(uid, update.record) or update.before
+                given = has._replace(cpu_limit=update.after.cpu_limit, cpu_request=update.after.cpu_request)
+                await self._update(pod, update, given)
+            await asyncio.to_thread(tools.cgroups.set_cpu, name, limits.shares, limits.quota)
+            tools.allocations.updated_pod(pod, (record.id for record in state.running))
+        except (errors.CriError, OSError) as error:
+            raise ResizeError(str(error)) from error
+        finally:
+            await asyncio.to_thread(tools.allocations.save, uid)
+
+    async def _usage(self, wanted: resize.Resize) -> dict[str, int]:
+        """The memory that containers use whose limit goes down, by id."""
+        usage: dict[str, int] = {}
+        for update in wanted.updates:
+            limit, before = update.after.memory_limit, update.before.memory_limit
+            if limit and (not before or limit < before):
+                with contextlib.suppress(errors.CriError):
+                    usage[update.record.id] = (await self._tools.cri.container_stats(update.record.id)).memory.usage_bytes.value
+        return usage
+
+    async def _update(self, pod: Pod, update: resize.Update, given: resources.Amounts) -> None:
+        linux = containers.linux_resources(pod, update.container, self._tools.node, given)
+        await uninterrupted(self._tools.cri.update_container_resources(update.record.id, linux))
+        self._tools.allocations.updated(pod.metadata.uid, update.record, given)
 
     async def start_container(
         self, pod: Pod, container: Container, state: PodState, cgroup: str, paths: Mapping[str, str], ips: tuple[str, ...]
@@ -218,6 +271,7 @@ class Steps:
         for path in (directory, directory / "volumes", directory / "containers"):
             path.mkdir(parents=True, exist_ok=True, mode=0o750)
         options.pod_log_dir(meta.namespace, meta.name, meta.uid).mkdir(parents=True, exist_ok=True, mode=0o755)
+        self._tools.allocations.save(meta.uid)
         return self._tools.cgroups.ensure_pod(resources.qos_class(pod), meta.uid, resources.pod_limits(pod))
 
     async def _require(self, pod: Pod) -> None:
@@ -286,6 +340,11 @@ class Steps:
 
     def _grace(self, pod: Pod) -> int:
         return pod.spec.terminationGracePeriodSeconds if pod.spec.terminationGracePeriodSeconds is not None else 30
+
+
+def _wider(a: int | None, b: int | None) -> int | None:
+    """The wider of two CPU quotas; None where there is none to set."""
+    return a if a is None or b is None else max(a, b)
 
 
 def _field_path(pod: Pod, name: str) -> str:

@@ -9,6 +9,7 @@ from minikube_py.aio import Clock
 from minikube_py.client import Client
 from minikube_py.control import EventRecorder, Informer
 from minikube_py.cri.client import CriClient
+from minikube_py.kubelet.allocation import Allocations
 from minikube_py.kubelet.cgroups import Cgroups
 from minikube_py.kubelet.containers import Node
 from minikube_py.kubelet.handlers import Handlers
@@ -38,6 +39,7 @@ class Tools:
     handlers: Handlers
     probes: Probes
     cgroups: Cgroups
+    allocations: Allocations
     tokens: Tokens
     config_maps: ReferencedObjects[ConfigMap]
     secrets: ReferencedObjects[Secret]

@@ -19,14 +19,14 @@ from minikube_py.aio import Backoff, cancel
 from minikube_py.client import Patch
 from minikube_py.client.transport import TransportError
 from minikube_py.cri import errors
-from minikube_py.kubelet import garbage
+from minikube_py.kubelet import garbage, resize
 from minikube_py.kubelet import plan as planning
 from minikube_py.kubelet import status as statuses
 from minikube_py.kubelet.killing import Killer
 from minikube_py.kubelet.objects import ObjectsUnavailable
 from minikube_py.kubelet.plan import Plan, Waiting
 from minikube_py.kubelet.state import PodState
-from minikube_py.kubelet.steps import StepError, Steps
+from minikube_py.kubelet.steps import ResizeError, StepError, Steps
 from minikube_py.kubelet.tools import Tools
 from minikube_py.kubelet.volumes import manager
 from minikube_py.meta.errors import Conflict, NotFound, StatusError
@@ -35,6 +35,7 @@ from minikube_py.types.pod import Container, Pod
 
 log = logging.getLogger(__name__)
 
+_RESIZE_RETRY_SECONDS = 3.0
 _TERMINAL = ("Succeeded", "Failed")
 
 
@@ -44,6 +45,8 @@ class Ending(NamedTuple):
     phase: str = ""
     reason: str = ""
     message: str = ""
+    rejected: bool = False
+    """The node has not taken the pod: nothing of it was ever begun."""
 
 
 class PodWorker:
@@ -77,6 +80,11 @@ class PodWorker:
     def ending(self) -> bool:
         """Whether the pod is to end."""
         return self._ending is not None
+
+    @property
+    def reclaimed(self) -> bool:
+        """Whether nothing of the pod runs or will run, and what it used was given back."""
+        return self._reclaimed
 
     @property
     def waiting(self) -> Mapping[str, Waiting]:
@@ -142,7 +150,7 @@ class PodWorker:
             self._ending = self._why_end(present)
         if pod is None or self._ending is not None:
             return await self._end(present)
-        return await self._keep(pod)
+        return await self._keep(self._tools.allocations.grant(pod))
 
     def _look(self) -> bool:
         """Take over the pod as the API has it; whether it has it at all. Our own last write counts when the informer is behind it."""
@@ -163,6 +171,10 @@ class PodWorker:
             message = "Pod was active on the node longer than the specified deadline"
             self._tools.events.record(pod, "Normal", "DeadlineExceeded", message)
             return Ending("Failed", "DeadlineExceeded", message)
+        rejection = self._tools.allocations.admit(pod, started=bool(self.state.sandboxes or self.state.containers))
+        if rejection is not None:
+            self._tools.events.record(pod, "Warning", rejection.reason, rejection.message)
+            return Ending("Failed", rejection.reason, f"Pod was rejected: {rejection.message}", rejected=True)
         return None
 
     def _deadline_left(self, pod: Pod) -> float | None:
@@ -176,7 +188,7 @@ class PodWorker:
     async def _keep(self, pod: Pod) -> float | None:
         tools, now = self._tools, self._tools.clock.time()
         verdicts = tools.probes.verdicts(self.uid)
-        plan = planning.compute(pod, self.state, verdicts, tools.restarts, now)
+        plan = planning.compute(pod, self.state, verdicts, tools.restarts, now, self._resize(pod))
         busy = self._starting is not None and not self._starting.done()
         if plan.kill_pod and not plan.create_sandbox and not busy and not plan.waiting:
             self._ending = Ending()
@@ -185,7 +197,10 @@ class PodWorker:
             await self._collect_garbage()
             self._say_back_off(pod, plan)
             self._waiting = {**{k: v for k, v in self._waiting.items() if self._still_waits(pod, k)}, **plan.waiting}
+        tools.allocations.progress(pod, plan.resize.due)
         delays = [plan.again_after, self._deadline_left(pod), self._token_delay(now)]
+        if tools.allocations.is_pending(self.uid):
+            delays.append(resize.RETRY_SECONDS)
         if not plan.idle and not busy:
             if now >= self._not_before:
                 self._starting = asyncio.create_task(self._start(pod, plan), name=f"start {pod.metadata.namespace}/{pod.metadata.name}")
@@ -196,6 +211,10 @@ class PodWorker:
         tools.probes.follow(pod, self.state, tools.options.node_ips)
         await self._write(pod, self._status(pod))
         return min((d for d in delays if d is not None), default=None)
+
+    def _resize(self, pod: Pod) -> resize.Resize:
+        allocations = self._tools.allocations
+        return resize.compute(pod, self.state, lambda record: allocations.actuated(self.uid, record), allocations.actuated_pod(self.uid))
 
     async def _collect_garbage(self) -> None:
         found = garbage.find(self.state)
@@ -252,6 +271,12 @@ class PodWorker:
                     tools.events.record(pod, "Normal", "SandboxChanged", message)
             elif plan.kills:
                 await self._killer.kill_and_wait(pod, plan.kills, state)
+            if plan.resize.due:
+                try:
+                    await self._steps.resize_pod(pod, state, plan.resize)
+                except ResizeError as error:
+                    tools.allocations.failed(pod, str(error))
+                    self._not_before = tools.clock.time() + _RESIZE_RETRY_SECONDS
             if not plan.create_sandbox and not plan.start:
                 return
             cgroup, paths = await self._steps.prepare(pod)
@@ -342,6 +367,7 @@ class PodWorker:
         tools.restarts.forget(self.uid + "_")
         self.state = await tools.observer.pod(self.uid)
         self._reclaimed = True
+        tools.allocations.forget(self.uid)
 
     async def _delete(self, pod: Pod) -> None:
         """The last word: the object goes."""
@@ -370,7 +396,7 @@ class PodWorker:
     # Status
 
     def _status(self, pod: Pod, *, lost: bool = False) -> statuses.Status:
-        ending = self._ending
+        ending, allocations = self._ending, self._tools.allocations
         facts = statuses.Facts(
             verdicts=self._tools.probes.verdicts(self.uid),
             waiting=self._waiting,
@@ -382,8 +408,11 @@ class PodWorker:
             message=ending.message if ending is not None else "",
             start_time=self._start_time,
             lost=lost,
+            rejected=ending is not None and ending.rejected,
+            amounts={r.id: a for r in self.state.running if (a := allocations.actuated(self.uid, r)) is not None},
+            resize=() if ending is not None else allocations.conditions(self.uid),
         )
-        return statuses.generate(pod, self.state, facts)
+        return statuses.generate(allocations.granted(pod), self.state, facts)
 
     async def _write(self, pod: Pod, status: statuses.Status) -> None:
         """Patch the API's status where it is another one."""

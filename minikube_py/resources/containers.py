@@ -78,6 +78,27 @@ def probes(path: str, given: Obj) -> Faults:
             yield Cause.invalid(f"{path}.{name}.successThreshold", found.get("successThreshold"), "must be 1")
 
 
+def restarts(path: str, given: Obj) -> Faults:
+    """A container's own restart policy and rules (KEP-5307, KEP-5532)."""
+    policy, listed = given.get("restartPolicy"), given.get("restartPolicyRules") or ()
+    if policy is None and listed:
+        yield Cause.required(f"{path}.restartPolicy", "must specify restartPolicy when restart rules are used")
+    yield from rules.optional(f"{path}.restartPolicy", policy, RESTART_POLICIES)
+    if len(listed) > 20:
+        yield Cause("FieldValueTooMany", f"{path}.restartPolicyRules", f"Too many: {len(listed)}: must have at most 20 items")
+    for i, rule in enumerate(listed):
+        here, codes = f"{path}.restartPolicyRules[{i}]", rule.get("exitCodes")
+        if rule.get("action") not in _RULE_ACTIONS:
+            yield Cause.not_supported(f"{here}.action", rule.get("action", ""), _RULE_ACTIONS)
+        if codes is None:
+            yield Cause.required(f"{here}.exitCodes", "must be specified")
+            continue
+        if codes.get("operator") not in ("In", "NotIn"):
+            yield Cause.not_supported(f"{here}.exitCodes.operator", codes.get("operator", ""), ("In", "NotIn"))
+        if (amount := len(codes.get("values") or ())) > 255:
+            yield Cause("FieldValueTooMany", f"{here}.exitCodes.values", f"Too many: {amount}: must have at most 255 items")
+
+
 def _probe(path: str, probe: Obj) -> Faults:
     yield from _handler(path, probe, ("exec", "httpGet", "tcpSocket", "grpc"))
     for field in ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"):
@@ -146,6 +167,7 @@ def _env(path: str, variables: Sequence[Obj]) -> Faults:
             yield from _value_from(f"{here}.valueFrom", source, variable.get("value") or "")
 
 
+_RULE_ACTIONS = ("Restart", "RestartAllContainers")
 _SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
 
 
@@ -157,12 +179,19 @@ def _value_from(path: str, source: Obj, value: str) -> Faults:
             yield from field_ref(here, ref, ENV_FIELDS, subscripts=True)
         elif name == "resourceFieldRef":
             yield from resource_ref(here, ref, volume=False)
+        elif name == "fileKeyRef":
+            yield from rules.named(f"{here}.key", ref.get("key"), names.relaxed_env_var_name)
+            yield from rules.named(f"{here}.volumeName", ref.get("volumeName"), names.dns1123_label)
+            if not ref.get("path"):
+                yield Cause.required(f"{here}.path")
+            else:
+                yield from rules.relative_path(f"{here}.path", ref["path"])
         else:
-            if name != "fileKeyRef":
-                yield from rules.checked(f"{here}.name", ref.get("name", ""), names.dns1123_subdomain)
+            yield from rules.checked(f"{here}.name", ref.get("name", ""), names.dns1123_subdomain)
             yield from rules.named(f"{here}.key", ref.get("key"), names.config_map_key)
     if not given:
-        yield Cause.invalid(path, "", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`")
+        words = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
+        yield Cause.invalid(path, "", words)
     elif value:
         yield Cause.invalid(path, "", "may not be specified when `value` is not empty")
     elif len(given) > 1:

@@ -11,7 +11,7 @@ from typing import Any
 
 from minikube_py.meta import names
 from minikube_py.meta.errors import Cause
-from minikube_py.resources import placement, rules
+from minikube_py.resources import placement, podresize, rules
 from minikube_py.resources.api import Obj, Strategy, WriteContext
 from minikube_py.resources.names import IP_FAULT, parse_ip
 from minikube_py.resources.podspec import pod_spec
@@ -27,7 +27,6 @@ _UPDATABLE = (
     "`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was "
     "previously negative)"
 )
-_RESIZABLE = ("cpu", "memory")
 
 
 def _spec_field(name: str) -> Any:
@@ -92,7 +91,7 @@ class PodStrategy(Strategy):
                 if context.subresource == "ephemeralcontainers":
                     _take(obj["spec"], asked, "ephemeralContainers")
                 elif context.subresource == "resize":
-                    _take_resources(obj["spec"], asked)
+                    obj["spec"] = podresize.resized_spec(old["spec"], asked)
         generation = old["metadata"].get("generation", 0)
         if obj["spec"] != old["spec"]:
             generation += 1
@@ -115,7 +114,7 @@ class PodStrategy(Strategy):
             return []
         if obj["spec"] == old["spec"]:
             return []
-        rules_of = {"ephemeralcontainers": _ephemeral_faults, "resize": _resize_faults}.get(context.subresource, _update_faults)
+        rules_of = {"ephemeralcontainers": _ephemeral_faults, "resize": podresize.faults}.get(context.subresource, _update_faults)
         return [*_pod(obj), *rules_of(obj, old)]
 
     def warnings(self, obj: Obj, old: Obj | None) -> list[str]:
@@ -159,25 +158,6 @@ def _take(spec: Obj, asked: Obj, field: str) -> None:
         spec[field] = asked[field]
     else:
         spec.pop(field, None)
-
-
-def _take_resources(spec: Obj, asked: Obj) -> None:
-    """What a resize may change: resources and resize policies of containers, by name, and those of the whole pod."""
-    for listed in ("containers", "initContainers"):
-        wanted = {c.get("name"): c for c in asked.get(listed) or ()}
-        if listed not in spec:
-            continue
-        merged = []
-        for container in spec[listed]:
-            given = wanted.get(container.get("name"))
-            if given is not None:
-                container = dict(container)
-                _take(container, given, "resources")
-                _take(container, given, "resizePolicy")
-            merged.append(container)
-        spec[listed] = merged
-    if "resources" in spec or "resources" in asked:
-        _take(spec, asked, "resources")
 
 
 def _prepare_status(obj: Obj, old: Obj, status: Obj) -> None:
@@ -299,26 +279,6 @@ def _ephemeral_faults(obj: Obj, old: Obj) -> Faults:
             difference = "\n".join(_difference("spec.ephemeralContainers", container, new[name]))
             words = f'existing ephemeral containers "{name}" may not be changed\n{difference}'
             yield Cause.forbidden("spec.ephemeralContainers", words)
-
-
-def _resize_faults(obj: Obj, old: Obj) -> Faults:
-    spec, before = obj["spec"], old["spec"]
-    quality = (old.get("status") or {}).get("qosClass") or qos_class(before)
-    if qos_class(spec) != quality:
-        yield Cause.invalid("spec", quality, "Pod QOS Class may not change as a result of resizing")
-    for listed in ("containers", "initContainers"):
-        for i, (new, kept) in enumerate(zip(spec.get(listed) or (), before.get(listed) or (), strict=False)):
-            path = f"spec.{listed}[{i}].resources"
-            for part in ("limits", "requests"):
-                given = (new.get("resources") or {}).get(part) or {}
-                had = (kept.get("resources") or {}).get(part) or {}
-                for name in had:
-                    if name not in given and name in _RESIZABLE:
-                        yield Cause.forbidden(f"{path}.{part}", f"resource {part} cannot be removed")
-                        break
-                others = {n: v for n, v in given.items() if n not in _RESIZABLE}
-                if others != {n: v for n, v in had.items() if n not in _RESIZABLE}:
-                    yield Cause.forbidden("spec", "only cpu and memory resources are mutable")
 
 
 _SYSTEM_CONDITIONS = frozenset({"PodScheduled", "Ready", "Initialized"})

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from minikube_py.meta import names
 from minikube_py.meta.errors import Cause
-from minikube_py.resources import containers, placement, rules, volumes
+from minikube_py.resources import containers, placement, podlevel, rules, volumes
 from minikube_py.resources.api import Obj
 from minikube_py.resources.names import parse_ip
 from minikube_py.resources.rules import Faults
@@ -77,7 +77,9 @@ def pod_spec(path: str, spec: Obj) -> Faults:
     if (system := spec.get("os")) is not None:
         yield from rules.one_of(f"{path}.os.name", system.get("name"), ("linux", "windows"))
     if spec.get("resources"):
-        yield from rules.resources(f"{path}.resources", spec["resources"])
+        yield from podlevel.resources(f"{path}.resources", spec)
+    yield from podlevel.hostname(path, spec)
+    yield from podlevel.key_files(path, spec)
 
 
 def _containers(path: str, spec: Obj, by_name: Mapping[str, Obj]) -> Faults:
@@ -90,13 +92,13 @@ def _containers(path: str, spec: Obj, by_name: Mapping[str, Obj]) -> Faults:
         yield from containers.container(here, container, by_name)
         yield from _unique(here, container, taken)
         yield from containers.probes(here, container)
-        yield from rules.optional(f"{here}.restartPolicy", container.get("restartPolicy"), containers.RESTART_POLICIES)
+        yield from containers.restarts(here, container)
     yield from _host_ports(f"{path}.containers", listed)
     for i, container in enumerate(spec.get("initContainers") or ()):
         here = f"{path}.initContainers[{i}]"
         yield from containers.container(here, container, by_name)
         yield from _unique(here, container, taken)
-        yield from rules.optional(f"{here}.restartPolicy", container.get("restartPolicy"), containers.RESTART_POLICIES)
+        yield from containers.restarts(here, container)
         if container.get("restartPolicy") == "Always":
             yield from containers.probes(here, container)
         else:
@@ -172,6 +174,7 @@ def _security(path: str, spec: Obj) -> Faults:
         elif name in taken:
             yield Cause.duplicate(field, name)
         taken.add(name)
+    yield from rules.optional(f"{here}.supplementalGroupsPolicy", given.get("supplementalGroupsPolicy"), ("Merge", "Strict"))
     yield from rules.optional(f"{here}.fsGroupChangePolicy", given.get("fsGroupChangePolicy"), ("Always", "OnRootMismatch"))
     if (profile := given.get("seccompProfile")) is not None:
         yield from containers.seccomp(f"{here}.seccompProfile", profile)

@@ -84,6 +84,10 @@ class ContainerImage(View, frozen=True):
     sizeBytes: int = 0
 
 
+class NodeFeatures(View, frozen=True):
+    supplementalGroupsPolicy: bool = False
+
+
 class NodeStatus(View, frozen=True):
     capacity: Quantities = {}
     allocatable: Quantities = {}
@@ -91,6 +95,7 @@ class NodeStatus(View, frozen=True):
     addresses: tuple[NodeAddress, ...] = ()
     daemonEndpoints: NodeDaemonEndpoints = NodeDaemonEndpoints()
     images: tuple[ContainerImage, ...] = ()
+    features: NodeFeatures | None = None
 
 
 class Node(Object, frozen=True):

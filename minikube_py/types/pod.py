@@ -172,6 +172,7 @@ class PodSecurityContext(View, frozen=True):
     runAsGroup: int | None = None
     runAsNonRoot: bool | None = None
     supplementalGroups: tuple[int, ...] = ()
+    supplementalGroupsPolicy: str = ""
     fsGroup: int | None = None
     fsGroupChangePolicy: str = ""
     sysctls: tuple[Sysctl, ...] = ()
@@ -188,6 +189,11 @@ class ContainerRestartRule(View, frozen=True):
     exitCodes: ContainerRestartRuleOnExitCodes | None = None
 
 
+class ResizePolicy(View, frozen=True):
+    resourceName: str
+    restartPolicy: str = "NotRequired"
+
+
 class Container(View, frozen=True):
     name: str
     image: str = ""
@@ -198,6 +204,7 @@ class Container(View, frozen=True):
     env: tuple[EnvVar, ...] = ()
     envFrom: tuple[EnvFromSource, ...] = ()
     resources: ResourceRequirements = ResourceRequirements()
+    resizePolicy: tuple[ResizePolicy, ...] = ()
     restartPolicy: str = ""
     restartPolicyRules: tuple[ContainerRestartRule, ...] = ()
     volumeMounts: tuple[VolumeMount, ...] = ()
@@ -382,6 +389,10 @@ class LocalObjectReference(View, frozen=True):
     name: str = ""
 
 
+class PodOS(View, frozen=True):
+    name: str = ""
+
+
 class PodSpec(View, frozen=True):
     containers: tuple[Container, ...] = ()
     initContainers: tuple[Container, ...] = ()
@@ -399,10 +410,12 @@ class PodSpec(View, frozen=True):
     hostNetwork: bool = False
     hostPID: bool = False
     hostIPC: bool = False
+    hostUsers: bool | None = None
     shareProcessNamespace: bool = False
     securityContext: PodSecurityContext = PodSecurityContext()
     imagePullSecrets: tuple[LocalObjectReference, ...] = ()
     hostname: str = ""
+    hostnameOverride: str | None = None
     subdomain: str = ""
     setHostnameAsFQDN: bool = False
     affinity: Affinity | None = None
@@ -418,6 +431,7 @@ class PodSpec(View, frozen=True):
     overhead: Quantities = {}
     preemptionPolicy: str = ""
     resources: ResourceRequirements | None = None
+    os: PodOS | None = None
 
 
 class ContainerStateWaiting(View, frozen=True):
@@ -455,6 +469,8 @@ class ContainerStatus(View, frozen=True):
     image: str = ""
     imageID: str = ""
     containerID: str = ""
+    resources: ResourceRequirements | None = None
+    allocatedResources: Quantities = {}
 
 
 class PodIP(View, frozen=True):

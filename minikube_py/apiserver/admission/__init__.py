@@ -6,6 +6,7 @@ from minikube_py.apiserver.admission.certificates import CertificateApproval, Ce
 from minikube_py.apiserver.admission.default_toleration_seconds import SECONDS, DefaultTolerationSeconds
 from minikube_py.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
 from minikube_py.apiserver.admission.node_restriction import NodeRestriction
+from minikube_py.apiserver.admission.pod_resize_validator import PodResizeValidator
 from minikube_py.apiserver.admission.priority import Priority
 from minikube_py.apiserver.admission.rbac_escalation import RbacEscalation
 from minikube_py.apiserver.admission.runtime_class import RuntimeClass
@@ -34,5 +35,6 @@ def plugins(
         CertificateApproval(authorizer),
         CertificateSigning(authorizer),
         CertificateSubjectRestriction(),
+        PodResizeValidator(cache),
         RbacEscalation(authorizer),
     )
