@@ -231,7 +231,7 @@ def test_a_deleted_node_joins_again(cluster: Nodes, kubectl: Kubectl, agent: Age
 def stranger(cluster: Nodes, directory: Path, token: str, server: str = "") -> Agent:
     """Another agent on the agent's machine, that is not to start."""
     agent = cluster.agents[0]
-    return Agent(agent.namespace, agent.ip, directory, server or cluster.server.url, token)
+    return Agent(directory, agent.namespace, agent.ip, server or cluster.server.url, token)
 
 
 def test_without_a_good_token_nobody_joins(cluster: Nodes, tmp_path: Path) -> None:
@@ -293,5 +293,5 @@ def test_an_agent_waits_for_a_server_that_is_not_there_yet_and_can_be_ended_mean
 
 def test_a_machine_of_one_cluster_does_not_join_another_by_mistake(agent: Agent) -> None:
     other = f"K10{'1' * 64}::abcdef.0123456789abcdef"
-    again = Agent(agent.namespace, agent.ip, agent.directory, agent.server, other)
+    again = Agent(agent.directory, agent.namespace, agent.ip, agent.server, other)
     assert "to join another cluster, remove" in again.refuses()

@@ -1,7 +1,8 @@
 """A bridge of the tests' own with an address for this machine, and network namespaces on it. Nothing on it is forwarded to the outside.
 
 Each Lan has a number that no other on this machine has at the time, so that test sessions can run beside one another; names, addresses
-and cgroups follow from it. A session that was killed leaves its Lan behind: the next one finds it by its owner's pid and removes it.
+and cgroups follow from it. It belongs to an owner, a path that exists as long as it is wanted: a test session's is its process, a cluster's
+is its directory. A Lan whose owner is gone was left behind by somebody who was killed: the next one finds it and removes it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -20,10 +22,24 @@ _RULE_PRIORITY = 90
 
 
 class Lan:
-    """Use as a context manager. The bridge is `name`, this machine is `gateway` on it."""
+    """Use as a context manager, or `create` and `remove` it. The bridge is `name`, this machine is `gateway` on it."""
+
+    def __init__(self, owner: Path | None = None) -> None:
+        self.owner = owner or Path(f"/proc/{os.getpid()}")
+        self._hosts = 0
 
     def __enter__(self) -> Lan:
-        _remove_stale()
+        self.create()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        remove(self.name)
+
+    def create(self) -> None:
+        """Take a number, and make the bridge."""
+        for name, owner in _lans():
+            if not owner.exists():
+                remove(name)
         for number in range(1, 200):
             self.number, self.name = number, f"{_PREFIX}{number}"
             with contextlib.suppress(AssertionError):
@@ -31,7 +47,7 @@ class Lan:
                 break
         else:
             raise AssertionError("no free number for a test network")
-        run("ip", "link", "set", self.name, "alias", f"owner {os.getpid()}")
+        run("ip", "link", "set", self.name, "alias", f"owner {self.owner}")
         # whose bridge is gone is nobody's any more
         for namespace in Path("/run/netns").glob(f"{self.name}-*"):
             run("ip", "netns", "del", namespace.name)
@@ -40,11 +56,6 @@ class Lan:
         run("ip", "link", "set", self.name, "up")
         # What comes from the nodes and is not for this machine ends here.
         run("ip", "rule", "add", "iif", self.name, "priority", str(_RULE_PRIORITY), "unreachable")
-        self._hosts = 0
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        _remove(self.name)
 
     def attach(self, host: str) -> tuple[str, str]:
         """A new network namespace on the bridge; its name and address."""
@@ -65,7 +76,13 @@ class Lan:
         run("ip", "route", "replace", cidr, "via", via, "dev", self.name)
 
 
-def _remove(name: str) -> None:
+def owned(owner: Path) -> list[str]:
+    """The names of the Lans that belong to an owner."""
+    return [name for name, found in _lans() if found == owner]
+
+
+def remove(name: str) -> None:
+    """Take a Lan away, whatever there is of it."""
     for namespace in Path("/run/netns").glob(f"{name}-*"):
         subprocess.run(["ip", "netns", "del", namespace.name], check=False, capture_output=True)
     subprocess.run(["ip", "rule", "del", "iif", name, "priority", str(_RULE_PRIORITY)], check=False, capture_output=True)
@@ -73,8 +90,9 @@ def _remove(name: str) -> None:
         subprocess.run(["ip", "link", "del", link.name], check=False, capture_output=True)
 
 
-def _remove_stale() -> None:
+def _lans() -> Iterator[tuple[str, Path]]:
+    """The name and the owner of every Lan of this machine."""
     for link in json.loads(run("ip", "-j", "link", "show", "type", "bridge") or "[]"):
         owner = link.get("ifalias", "").removeprefix("owner ")
-        if link["ifname"].startswith(_PREFIX) and owner.isdigit() and not Path(f"/proc/{owner}").exists():
-            _remove(link["ifname"])
+        if link["ifname"].startswith(_PREFIX) and owner:
+            yield link["ifname"], Path(f"/proc/{owner}" if owner.isdigit() else owner)

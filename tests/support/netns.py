@@ -21,6 +21,11 @@ def run(*command: str, stdin: str | None = None) -> str:
     return done.stdout
 
 
+def enter(namespace: str) -> tuple[str, ...]:
+    """What a command is prefixed with to run in a node's network. `ip netns exec` would remount /sys, and the cgroups with it."""
+    return ("nsenter", f"--net=/run/netns/{namespace}")
+
+
 @contextmanager
 def namespace(name: str) -> Iterator[str]:
     """A network namespace with its loopback up."""

@@ -6,65 +6,67 @@ path, as containerd asks a mirror: registry.k8s.io/pause:3.10 is pause:3.10 here
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
-import subprocess
 import tarfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from tests.support.lan import Lan
+from tests.support.netns import enter
+from tests.support.program import Program
 
 PORT = 5000
 
 
-@contextlib.contextmanager
-def registry(lan: Lan, archives: Iterable[Path], directory: Path) -> Iterator[str]:
-    """A registry of these images on a machine of its own; its URL. `directory` is for its files, and gone afterwards."""
-    namespace, address = lan.attach("registry")
-    storage = directory / "docker" / "registry" / "v2"
-    for archive in archives:
-        _lay_out(archive, storage)
-    config = {
-        "version": "0.1",
-        "log": {"accesslog": {"disabled": True}, "level": "warn"},
-        "storage": {"filesystem": {"rootdirectory": str(directory)}, "maintenance": {"readonly": {"enabled": True}}},
-        "http": {"addr": f"{address}:{PORT}"},
-    }
-    (directory / "config.yml").write_text(json.dumps(config))
-    command = ["nsenter", f"--net=/run/netns/{namespace}", "docker-registry", "serve", str(directory / "config.yml")]
-    with (directory / "registry.log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        url = f"http://{address}:{PORT}"
-        _serves(url, process, directory / "registry.log")
-        yield url
-    finally:
-        process.terminate()
-        process.wait(10)
-        shutil.rmtree(directory)
+@dataclass
+class Registry(Program):
+    """A registry on a machine of its own; its files are in `directory`."""
+
+    namespace: str
+    ip: str
+    role: ClassVar[str] = "registry"
+
+    @property
+    def url(self) -> str:
+        """Where it is reached."""
+        return f"http://{self.ip}:{PORT}"
+
+    def command(self) -> list[str]:
+        """Its command line."""
+        return [*enter(self.namespace), "docker-registry", "serve", str(self.directory / "config.yml")]
+
+    def serve(self, archives: Iterable[Path]) -> None:
+        """Lay the images out, start, and return when it answers."""
+        for archive in archives:
+            _lay_out(archive, self.data / "docker" / "registry" / "v2")
+        config = {
+            "version": "0.1",
+            "log": {"accesslog": {"disabled": True}, "level": "warn"},
+            "storage": {"filesystem": {"rootdirectory": str(self.data)}, "maintenance": {"readonly": {"enabled": True}}},
+            "http": {"addr": f"{self.ip}:{PORT}"},
+        }
+        (self.directory / "config.yml").write_text(json.dumps(config))
+        self.start()
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.url}/v2/", timeout=2):
+                    return
+            except (urllib.error.URLError, OSError):
+                self.must_run()
+                assert time.monotonic() < deadline, self.log()
+                time.sleep(0.02)
 
 
 def use(url: str, certs: Path) -> None:
     """Have a containerd, whose certs.d this is, ask that registry for every image."""
     (certs / "_default").mkdir(parents=True, exist_ok=True)
     (certs / "_default" / "hosts.toml").write_text(f'server = "{url}"\n[host."{url}"]\ncapabilities = ["pull", "resolve"]\n')
-
-
-def _serves(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            with urllib.request.urlopen(f"{url}/v2/", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.02)
 
 
 def _lay_out(archive: Path, storage: Path) -> None:

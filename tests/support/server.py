@@ -6,11 +6,8 @@ import base64
 import contextlib
 import http.client
 import json
-import os
-import signal
 import socket
 import ssl
-import subprocess
 import sys
 import time
 import urllib.error
@@ -18,12 +15,13 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import yaml
 
 from tests.support.command import Kubectl
 from tests.support.kubectl import CURRENT, kubectl
+from tests.support.program import Program
 
 
 class Answer(NamedTuple):
@@ -34,27 +32,20 @@ class Answer(NamedTuple):
 
 
 @dataclass
-class Server:
-    """One server: its directory, how it is started, and how it is reached from here."""
+class Server(Program):
+    """One server: how it is started, and how it is reached from here."""
 
-    directory: Path
     ip: str = "127.0.0.1"
     port: int = 0
     flags: tuple[str, ...] = ("--disable-agent", "--bind-address", "127.0.0.1")
     prefix: tuple[str, ...] = ()  # what the server is started by, such as nsenter
-    environment: Mapping[str, str] = field(default_factory=dict)
-    process: subprocess.Popen[bytes] | None = None
+    role: ClassVar[str] = "server"
     _seen: str = ""
     _authority: str = ""
     _contexts: dict[bytes, ssl.SSLContext] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.port = self.port or free_port()
-
-    @property
-    def data(self) -> Path:
-        """Its data directory."""
-        return self.directory / "data"
 
     @property
     def database(self) -> Path:
@@ -80,48 +71,11 @@ class Server:
         command = [*self.prefix, sys.executable, "-m", "minikube_py", "server", "--https-listen-port", str(self.port)]
         return [*command, "--data-dir", str(self.data), "--write-kubeconfig", str(self.directory / "kubeconfig.local"), *self.flags]
 
-    def start(self) -> None:
-        """Start it; returns at once."""
-        with (self.directory / "server.log").open("ab") as log:
-            environment = {**os.environ, **self.environment}
-            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, cwd=Path(__file__).parents[2], env=environment)
-
-    def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 20) -> int:
-        """End it, not its pods; its exit code."""
-        if self.process is None:
-            return 0
-        process, self.process = self.process, None
-        process.send_signal(number)
-        try:
-            return process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
-            raise AssertionError(f"the server did not end within {timeout} s: {self.log()[-3000:]}") from None
-
-    def refuses(self, timeout: float = 20) -> str:
-        """Start it, and it must end by itself with status 1; what it has printed."""
-        done = subprocess.run(
-            self.command(),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            cwd=Path(__file__).parents[2],
-            env={**os.environ, **self.environment},
-        )
-        assert done.returncode == 1, f"status {done.returncode}: {done.stderr[-3000:]}"
-        assert "Traceback" not in done.stderr, done.stderr
-        return done.stderr + done.stdout
-
-    def log(self) -> str:
-        """What it has logged."""
-        return (self.directory / "server.log").read_text(errors="replace")
-
     def ready(self, timeout: float = 30) -> None:
         """Until /readyz says so."""
         deadline = time.monotonic() + timeout
         while not self.is_ready():
-            assert self.process is not None and self.process.poll() is None, self.log()[-3000:]
+            self.must_run()
             assert time.monotonic() < deadline, self.log()[-3000:]
             time.sleep(0.05)
 
