@@ -30,7 +30,7 @@ class Request:
 @dataclass(slots=True)
 class Response:
     """An answer: `body` whole, or `stream` in chunks. A stream is a watch, told as it comes, unless it is `finite`: a long document, which
-    may as well be compressed on its way."""
+    may as well be compressed on its way. `over` says whether a client that takes nothing of it need not be waited for any longer."""
 
     status: int
     body: bytes = b""
@@ -38,6 +38,7 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict)
     stream: AsyncIterator[bytes | Sequence[bytes]] | None = None
     finite: bool = False
+    over: Callable[[], bool] | None = None
 
 
 class Attributes(NamedTuple):

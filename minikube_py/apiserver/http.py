@@ -15,7 +15,7 @@ import logging
 import ssl
 import time
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Protocol, cast
@@ -40,6 +40,8 @@ MAX_BODY = 3 * 1024 * 1024
 GZIP_FROM = 128 * 1024
 _MAX_HEAD = 1024 * 1024
 _KEEP_ALIVE = 90.0
+_LOOK_AGAIN = 1.0
+"""Seconds after which one who takes nothing of a watch is looked at again."""
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _PLAIN_JSON = b"Cache-Control: no-cache, private\r\nContent-Type: application/json\r\nAudit-Id: "
 
@@ -307,8 +309,9 @@ class HttpFront:
                     if not isinstance(chunk, bytes):
                         chunk = b"".join(chunk)
                     transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
-                    if http.protocol.writing_paused:
-                        await writer.drain()
+                    if http.protocol.writing_paused and not await _drained(writer, response.over):
+                        transport.abort()
+                        return _CLOSING
                     if response.finite:
                         # A client that reads as fast as we write would have the loop to itself.
                         await asyncio.sleep(0)
@@ -335,6 +338,20 @@ class HttpFront:
         finally:
             asyncio.get_running_loop().call_soon(handler.connection_lost, None)
         return _CLOSING
+
+
+async def _drained(writer: AbstractStreamWriter, over: Callable[[], bool] | None) -> bool:
+    """Wait until the client has taken most of what was written; False when it takes nothing and is not to be waited for any longer."""
+    while over is not None:
+        try:
+            async with asyncio.timeout(_LOOK_AGAIN):
+                await writer.drain()
+                return True
+        except TimeoutError:
+            if over():
+                return False
+    await writer.drain()
+    return True
 
 
 def _request(method: str, target: str, headers: Mapping[str, str], body: bytes, user: User, upgrade: Upgrade | None) -> Request:

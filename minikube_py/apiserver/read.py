@@ -21,7 +21,7 @@ from minikube_py.apiserver.negotiate import TABLE
 from minikube_py.apiserver.options import Continue, ListOptions
 from minikube_py.apiserver.present import Presenter
 from minikube_py.apiserver.selection import interest
-from minikube_py.apiserver.watch import Encode, EncodeBookmark, Interest, bookmark_line, select, watch
+from minikube_py.apiserver.watch import Encode, EncodeBookmark, Interest, Progress, bookmark_line, select, watch
 from minikube_py.meta.errors import Expired, Timeout
 from minikube_py.store.api import Compacted, FutureRevision, Store
 
@@ -182,6 +182,7 @@ class Reader:
             if wanted.initial_events is False:
                 since = self._cache.revision
         encode, encode_bookmark = self._encoders(call)
+        progress = Progress()
         stream = watch(
             self._cache,
             call.resource,
@@ -192,8 +193,9 @@ class Reader:
             timeout=float(wanted.timeout) if wanted.timeout > 0 else _WATCH_SECONDS * random.uniform(1.0, 2.0),
             encode=encode,
             encode_bookmark=encode_bookmark,
+            progress=progress,
         )
-        return Response(200, stream=stream)
+        return Response(200, stream=stream, over=progress.over)
 
     def _encoders(self, call: Call) -> tuple[Encode | None, EncodeBookmark | None]:
         """How a watcher gets objects that are not wanted as they are stored."""

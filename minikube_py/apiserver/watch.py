@@ -7,6 +7,7 @@ and events in, chunks of joined lines out. What always holds:
   the object told then is the last one that matched, under the revision of the change;
 - a revision below the store's floor gets one ERROR event with 410 Expired, and the end;
 - a watcher that reads too slowly, so that the ring has gone past its cursor, ends, and may resume at its last revision from the log;
+  whoever carries its chunks asks Progress while the client takes none of them, since then nothing here has its turn;
 - a bookmark names a revision up to which the client has been told everything.
 """
 
@@ -71,6 +72,30 @@ def select(cache: ResourceCache, interest: Interest) -> Iterable[Entry]:
     return [entry for entry in found if interest.place(entry) and interest.content(entry)]
 
 
+class Progress:
+    """How far a watch has come."""
+
+    __slots__ = ("_channel", "_deadline", "_position")
+
+    def __init__(self) -> None:
+        self._channel: Channel | None = None
+        self._position = 0
+        self._deadline = float("inf")
+
+    def until(self, deadline: float) -> None:
+        """By the loop's clock, the watch ends then."""
+        self._deadline = deadline
+
+    def told(self, channel: Channel, position: int) -> None:
+        """What comes before a position of the channel is told, or on its way."""
+        self._channel, self._position = channel, position
+
+    def over(self) -> bool:
+        """Whether a client that takes nothing now has missed something for good, or its time is over."""
+        late = asyncio.get_running_loop().time() > self._deadline
+        return late or (self._channel is not None and self._channel.after(self._position) is None)
+
+
 async def watch(
     cache: Cache,
     resource: Resource,
@@ -83,6 +108,7 @@ async def watch(
     encode: Encode | None = None,
     encode_bookmark: EncodeBookmark | None = None,
     bookmark_interval: float = BOOKMARK_SECONDS,
+    progress: Progress | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """Chunks of whole lines until `timeout` seconds are over, the watcher is overrun, or the resource is gone.
 
@@ -92,7 +118,7 @@ async def watch(
     source = cache.of(resource)
     channel = source.ring.open(interest.node)
     sleeper = Sleeper(channel)
-    watcher = _Watcher(cache, source, interest, encode, encode_bookmark or default_bookmark(resource))
+    watcher = _Watcher(cache, source, interest, encode, encode_bookmark or default_bookmark(resource), progress or Progress())
     try:
         async with aclosing(watcher.run(channel, sleeper, since, bookmarks, send_initial_events, timeout, bookmark_interval)) as chunks:
             async for chunk in chunks:
@@ -108,8 +134,15 @@ class _Watcher:
     """One watch's way of telling events."""
 
     def __init__(
-        self, cache: Cache, source: ResourceCache, interest: Interest, encode: Encode | None, encode_bookmark: EncodeBookmark
+        self,
+        cache: Cache,
+        source: ResourceCache,
+        interest: Interest,
+        encode: Encode | None,
+        encode_bookmark: EncodeBookmark,
+        progress: Progress,
     ) -> None:
+        self._progress = progress
         self._cache, self._source, self._interest = cache, source, interest
         self._encode, self._encode_bookmark = encode, encode_bookmark
 
@@ -128,6 +161,7 @@ class _Watcher:
             raise Compacted(since, store.floor)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
+        self._progress.until(deadline)
         seen = self._cache.revision if since is None else since
         if since is None:
             # What is current is fixed here, before anything is awaited; the ring or the log tells what comes after.
@@ -148,9 +182,10 @@ class _Watcher:
                 return
             if events:
                 # Told are those of this moment; while the client takes them, more may come, and are the next turn's.
-                for chunk in self._told(channel, position, events, seen):
-                    yield chunk
                 position += len(events)
+                self._progress.told(channel, position)
+                for chunk in self._told(channel, position - len(events), events, seen):
+                    yield chunk
                 continue
             now = loop.time()
             if now >= deadline or now >= next_bookmark:
