@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minikube_py.scheduler.decide import Decider, sample_size
-from minikube_py.scheduler.plugins import FILTERS, SCORES
+from minikube_py.scheduler.decide import Decider
 from minikube_py.scheduler.podinfo import PodInfo
+from minikube_py.scheduler.profile import DEFAULT
+from minikube_py.scheduler.table import sample_size
 from minikube_py.types.core import Taint
 from minikube_py.types.pod import (
     Affinity,
@@ -185,9 +186,9 @@ def test_sampling_keeps_small_clusters_whole() -> None:
 
 def brute_force(made: object, wanted: PodInfo) -> set[str]:
     """The nodes with the best score, without tables, samples or heaps."""
-    nodes = [n for n in made.nodes.values() if all(f.filter(wanted, n) is None for f in FILTERS if f.applies(wanted))]  # type: ignore[attr-defined]
+    nodes = [n for n in made.nodes.values() if all(f.filter(wanted, n) is None for f in DEFAULT.filters if f.applies(wanted))]  # type: ignore[attr-defined]
     totals = {n.name: 0 for n in nodes}
-    for plugin in SCORES:
+    for plugin in DEFAULT.scores:
         if not plugin.ranks(wanted):
             continue
         values = {n.name: plugin.score(wanted, n) for n in nodes}
