@@ -99,7 +99,7 @@ class Decider:
         return any(name in nodes and bench.fits(nodes[name]) is None for name in names)
 
     def _may_make_room(self, pod: PodInfo, node: NodeInfo) -> bool:
-        if not self._profile.preempts or pod.pod.spec.preemptionPolicy == "Never":
+        if not self._profile.preempts or pod.pod.spec.preemptionPolicy == "Never" or self._cluster.nomination(pod.uid):
             return False
         return any(other.priority < pod.priority for other in node.pods.values())
 

@@ -28,8 +28,10 @@ from minikube_py.scheduler.volumebinder import VolumeBinder, VolumeBindingError
 from minikube_py.scheduler.volumes import Volumes
 from minikube_py.scheduler.world import World
 from minikube_py.scheduler.writes import Failure, Writer
-from minikube_py.types.core import Node
+from minikube_py.types.core import Node, PersistentVolumeClaim
+from minikube_py.types.meta import Object
 from minikube_py.types.pod import Pod, is_terminal
+from minikube_py.types.storage import PersistentVolume, StorageClass
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,10 @@ SLICE = 0.004
 
 RECONSIDER = 0.1
 """Seconds at least between two looks at the pods that wait for something elsewhere than on one node."""
+
+
+ANY = ""
+"""Storage that any claim may be waiting for."""
 
 
 class Scheduler:
@@ -70,13 +76,14 @@ class Scheduler:
     def _reset(self) -> None:
         self.cluster = Cluster()
         self.queue = SchedulingQueue()
-        self._objects = Objects(lambda changed: self._stir())
+        self._objects = Objects(self._stir)
         self._binder = VolumeBinder(self._client, self._objects, self._clock)
         world = World(self.cluster, self._objects)
         self._deciders = {name: Decider(world, self._random, profile) for name, profile in self._profiles.items()}
         self._helped: dict[str, NodeInfo] = {}
         self._preempting: set[str] = set()
         self._stirred = False
+        self._storage: set[str] = set()
         self._considered = (-1, 0.0)
         self._woken = asyncio.Event()
         self._room = asyncio.Semaphore(MAX_WRITES)
@@ -108,9 +115,13 @@ class Scheduler:
 
     # What changes
 
-    def _stir(self) -> None:
-        """Something changed that is not on a node: volumes, namespaces."""
+    def _stir(self, changed: Object) -> None:
+        """Something changed that is not on a node: claims, volumes, their classes, namespaces."""
         self._stirred = True
+        if isinstance(changed, PersistentVolumeClaim):
+            self._storage.add(changed.key)
+        elif isinstance(changed, (PersistentVolume, StorageClass)):
+            self._storage.add(ANY)
         self._woken.set()
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:
@@ -144,10 +155,11 @@ class Scheduler:
         if counted is not None and self.cluster.node_of(uid) == new.spec.nodeName and _counts_the_same(counted.pod, new):
             counted.pod = new
             return
-        if counted is not None:
-            self._free(uid)
         self._withdraw(uid)
-        self.cluster.place(PodInfo(new), new.spec.nodeName)
+        info = PodInfo(new)
+        if counted is not None and counted.signature != info.signature:
+            self._free(uid)
+        self.cluster.place(info, new.spec.nodeName)
         self._woken.set()
 
     def _waiting(self, old: Pod | None, new: Pod) -> None:
@@ -193,7 +205,8 @@ class Scheduler:
         """Give pods another try that what changed could help. Gives their number.
 
         Most wait for a node: the filters are asked again, of the nodes alone that changed. Those that a plugin rejected which looks
-        further can be helped by what happens anywhere: they are asked about less often while there is other work.
+        further can be helped by what happens anywhere: they are asked about less often while there is other work. Pods with claims are
+        tried again whenever their storage changes: if nothing else, what they wait for is another thing then.
         """
         now = self._clock.monotonic()
         generation, at = self._considered
@@ -201,7 +214,9 @@ class Scheduler:
         if not self._helped and not anywhere:
             return 0
         helped, self._helped = self._helped, {}
+        storage: set[str] = set()
         if anywhere:
+            storage, self._storage = self._storage, set()
             self._stirred, self._considered = False, (self.cluster.generation, now)
         verdicts: dict[object, bool] = {}
 
@@ -212,6 +227,8 @@ class Scheduler:
             wide = bool(queued.plugins & self._wide[info.pod.spec.schedulerName])
             if not (anywhere if wide else helped):
                 return False
+            if storage and info.claims and (ANY in storage or not storage.isdisjoint(info.claims)):
+                return True
             own = info.uid if self.cluster.nomination(info.uid) else ""
             key = (info.pod.spec.schedulerName, wide, info.signature, info.kind, info.wishes, info.claims, own)
             verdict = verdicts.get(key)
