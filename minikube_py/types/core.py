@@ -49,10 +49,12 @@ class PersistentVolumeClaimSpec(View, frozen=True):
     volumeName: str = ""
     storageClassName: str | None = None
     volumeMode: str = "Filesystem"
+    volumeAttributesClassName: str | None = None
 
 
 class PersistentVolumeClaimStatus(View, frozen=True):
     phase: str = ""
+    allocatedResources: Quantities = {}
 
 
 class PersistentVolumeClaim(Object, frozen=True):
