@@ -103,6 +103,8 @@ class AdmissionRequest:
     dry_run: bool = False
     options: Obj = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    undos: list[Undo] = field(default_factory=list)
+    """What plugins have to take back if the write fails after all."""
 
 
 class AdmissionPlugin(Protocol):

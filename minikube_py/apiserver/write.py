@@ -89,7 +89,7 @@ class Writer:
             call.warnings += strategy.warnings(obj, None)
             return await self._store_new(call, obj, generated, options.dry_run)
         except BaseException:
-            for undo in undos:
+            for undo in (*undos, *admission.undos):
                 await undo()
             raise
 
@@ -207,7 +207,7 @@ class Writer:
                 return entry.value
             value = await self._store_changed(call, entry, new, old, options.dry_run, bool(given))
         except BaseException:
-            for undo in undos:
+            for undo in (*undos, *admission.undos):
                 await undo()
             raise
         if allocator is not None and not options.dry_run:

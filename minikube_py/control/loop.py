@@ -36,14 +36,17 @@ class Reconciler(Protocol):
 
 
 class ControlLoop:
-    """Drives one reconciler with a number of workers; one key is never worked on twice at once."""
+    """Drives one reconciler with a number of workers; one key is never worked on twice at once.
 
-    def __init__(self, reconciler: Reconciler, workers: int = 5) -> None:
-        self._reconciler, self._workers = reconciler, workers
+    A `queue` of the caller's own takes keys of other origin than the watches; it is closed at the end.
+    """
+
+    def __init__(self, reconciler: Reconciler, workers: int = 5, queue: WorkQueue | None = None) -> None:
+        self._reconciler, self._workers, self._queue = reconciler, workers, queue
 
     async def run(self, health: Health) -> None:
         """Wait for the informers, then reconcile until cancelled."""
-        queue = WorkQueue()
+        queue = self._queue or WorkQueue()
         live = True
         watches = self._reconciler.watches()
         for watch in watches:

@@ -30,6 +30,7 @@ from minikube_py.controllers.node_ipam import NodeIPAMController
 from minikube_py.controllers.node_lifecycle import NodeLifecycleController
 from minikube_py.controllers.podgc import PodGCController
 from minikube_py.controllers.replicaset import ReplicaSetController, ReplicationControllerController
+from minikube_py.controllers.resource_quota import ResourceQuotaController
 from minikube_py.controllers.rootca import RootCAPublisher
 from minikube_py.controllers.serviceaccount import ServiceAccountController
 from minikube_py.controllers.statefulset import StatefulSetController
@@ -58,6 +59,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     EndpointSliceMirroringController,
     EndpointsController,
     PodGCController,
+    ResourceQuotaController,
     CSRApprovingController,
     CSRSigningController,
     CSRCleanerController,

@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 
 from minikube_py.meta import quantity
+from minikube_py.scheduler.groups import Use, kind_of, wishes_of
+from minikube_py.types.meta import controller_of
 from minikube_py.types.pod import Container, Pod, Quantities
 
 CPU, MEMORY, STORAGE = "cpu", "memory", "ephemeral-storage"
@@ -109,23 +111,53 @@ def host_ports(pod: Pod) -> tuple[HostPort, ...]:
     )
 
 
+def claims_of(pod: Pod) -> tuple[str, ...]:
+    """The claims that the pod's volumes use, by their names in the pod's namespace."""
+    return tuple(
+        source.claimName if (source := volume.persistentVolumeClaim) is not None else f"{pod.metadata.name}-{volume.name}"
+        for volume in pod.spec.volumes
+        if volume.persistentVolumeClaim is not None or volume.ephemeral is not None
+    )
+
+
+def image_name(name: str) -> str:
+    """An image's name with its tag, as nodes report it."""
+    return f"{name}:latest" if name.rfind(":") <= name.rfind("/") else name
+
+
+def _images(pod: Pod) -> tuple[str, ...]:
+    spec = pod.spec
+    mounted = (volume.image.reference for volume in spec.volumes if volume.image is not None)
+    return tuple(image_name(name) for name in (*(c.image for c in (*spec.initContainers, *spec.containers)), *mounted))
+
+
 class PodInfo:
-    """A pod with what decisions need of it. `signature` is equal for pods that every plugin treats alike."""
+    """A pod with what decisions need of it.
+
+    `signature` is equal for pods that every plugin which looks at one node alone treats alike; what others need is in `kind`, `wishes`
+    and `claims`. `uses` are the terms of its wishes as other pods feel them; `claims` are namespace/name.
+    """
 
     __slots__ = (
+        "claims",
         "counted_cpu",
         "counted_memory",
         "cpu",
         "extended",
         "has_requests",
+        "images",
         "key",
+        "kind",
         "memory",
+        "owner",
         "pod",
         "ports",
         "priority",
         "signature",
         "storage",
         "uid",
+        "uses",
+        "wishes",
     )
 
     def __init__(self, pod: Pod) -> None:
@@ -144,8 +176,17 @@ class PodInfo:
         self.counted_memory = counted.get(MEMORY, 0) + overhead.get(MEMORY, 0)
         self.has_requests = bool(self.cpu or self.memory)
         self.ports = host_ports(pod)
+        self.images = _images(pod)
+        self.kind = kind_of(pod)
+        self.wishes = wishes_of(pod)
+        owner = controller_of(pod.metadata)
+        self.owner = (owner.kind, owner.name) if owner is not None else ("", "")
+        self.uses: tuple[Use, ...] = tuple(self.wishes.uses())
         spec = pod.spec
+        namespace = pod.metadata.namespace
+        self.claims = tuple(f"{namespace}/{name}" for name in claims_of(pod)) if spec.volumes else ()
         self.signature = (
+            self.priority,
             self.cpu,
             self.memory,
             self.storage,
@@ -153,6 +194,7 @@ class PodInfo:
             self.counted_cpu,
             self.counted_memory,
             self.ports,
+            self.images,
             tuple(sorted(spec.nodeSelector.items())),
             spec.tolerations,
             spec.affinity.nodeAffinity if spec.affinity is not None else None,

@@ -20,7 +20,7 @@ UNSCHEDULABLE_TIMEOUT = 300.0
 class Queued:
     """A pod in the queue. Times are the caller's monotonic seconds."""
 
-    __slots__ = ("attempts", "backoff_until", "failed_by_error", "info", "place", "since", "ticket")
+    __slots__ = ("attempts", "backoff_until", "failed_by_error", "info", "place", "plugins", "since", "ticket")
 
     def __init__(self, info: PodInfo, now: float) -> None:
         self.info = info
@@ -29,6 +29,8 @@ class Queued:
         self.backoff_until = 0.0
         self.failed_by_error = False
         self.place = ""
+        self.plugins: frozenset[str] = frozenset()
+        """Who rejected it last."""
         self.ticket = 0
 
 
@@ -109,12 +111,13 @@ class SchedulingQueue:
         queued.attempts += 1
         return queued
 
-    def rejected(self, queued: Queued, now: float) -> None:
-        """No node can take the pod at present."""
+    def rejected(self, queued: Queued, now: float, plugins: frozenset[str] = frozenset()) -> None:
+        """No node can take the pod at present; by whose verdicts."""
         if self._pods.get(queued.info.uid) is not queued:
             return
         self._fail(queued, now, by_error=False)
         queued.place = "unschedulable"
+        queued.plugins = plugins
         self._unschedulable[queued.info.uid] = queued
 
     def failed(self, queued: Queued, now: float) -> None:
@@ -133,9 +136,9 @@ class SchedulingQueue:
         """The pods that wait for a change."""
         return (queued.info for queued in self._unschedulable.values())
 
-    def move(self, could_help: Callable[[PodInfo], bool], now: float) -> int:
+    def move(self, could_help: Callable[[Queued], bool], now: float) -> int:
         """Something changed: release the pods that it could help. Gives their number."""
-        moved = [queued for queued in self._unschedulable.values() if could_help(queued.info)]
+        moved = [queued for queued in self._unschedulable.values() if could_help(queued)]
         for queued in moved:
             del self._unschedulable[queued.info.uid]
             self._release(queued, now)

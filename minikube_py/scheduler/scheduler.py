@@ -1,7 +1,8 @@
-"""The scheduler's mechanism: informers feed the queue and the cluster's picture, decisions become Bindings through the API.
+"""The scheduler's mechanism: informers feed the queue and the picture of the world, decisions become Bindings through the API.
 
 One loop decides, pod by pod, on the picture with all earlier decisions in it; bindings run beside it, a bounded number at once. A pod whose
-binding fails is taken out of the picture again and comes back after its backoff.
+binding fails is taken out of the picture again and comes back after its backoff. Where room has to be made for a pod, room is kept for it
+on the node (nominatedNodeName) while the victims end; nothing is decided for it as long as they are being told.
 """
 
 from __future__ import annotations
@@ -10,32 +11,42 @@ import asyncio
 import logging
 import random as random_module
 import time
-from collections.abc import Callable
-from typing import Any
-
-import orjson
+from collections.abc import Callable, Sequence
 
 from minikube_py.aio import Clock, Health, SystemClock, Tasks, cancel
-from minikube_py.client import Client, Patch
-from minikube_py.client.transport import TransportError
+from minikube_py.client import Client
 from minikube_py.control import EventRecorder, Informers
-from minikube_py.meta.errors import NotFound, StatusError
-from minikube_py.scheduler.decide import Decider, Diagnosis
+from minikube_py.meta.errors import NotFound
+from minikube_py.scheduler.decide import Decider, Decision
 from minikube_py.scheduler.nodeinfo import Cluster, NodeInfo
+from minikube_py.scheduler.objects import FOLLOWED, Objects
 from minikube_py.scheduler.podinfo import PodInfo
+from minikube_py.scheduler.preempt import Preemption
+from minikube_py.scheduler.profile import DEFAULT, Profile
 from minikube_py.scheduler.queue import Queued, SchedulingQueue
-from minikube_py.types.core import Node
-from minikube_py.types.meta import timestamp
+from minikube_py.scheduler.volumebinder import VolumeBinder, VolumeBindingError
+from minikube_py.scheduler.volumes import Volumes
+from minikube_py.scheduler.world import World
+from minikube_py.scheduler.writes import Failure, Writer
+from minikube_py.types.core import Node, PersistentVolumeClaim
+from minikube_py.types.meta import Object
 from minikube_py.types.pod import Pod, is_terminal
+from minikube_py.types.storage import PersistentVolume, StorageClass
 
 log = logging.getLogger(__name__)
 
-NAME = "default-scheduler"
 MAX_WRITES = 64
 """Bindings and status patches on their way at once."""
 
 SLICE = 0.004
 """Seconds of deciding before the loop's other tasks get their turn."""
+
+RECONSIDER = 0.1
+"""Seconds at least between two looks at the pods that wait for something elsewhere than on one node."""
+
+
+ANY = ""
+"""Storage that any claim may be waiting for."""
 
 
 class Scheduler:
@@ -48,51 +59,76 @@ class Scheduler:
         client: Client,
         informers: Informers,
         *,
-        scheduler_name: str = NAME,
+        profiles: Sequence[Profile] = (DEFAULT,),
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
-        self._client, self._scheduler_name, self._clock, self._random = client, scheduler_name, clock or SystemClock(), random
+        self._client, self._clock, self._random = client, clock or SystemClock(), random
+        self._profiles = {profile.name: profile for profile in profiles}
+        self._wide = {p.name: frozenset(plugin.name for plugin in p.wide) for p in profiles}
         self._pods = informers.of(Pod)
         self._nodes = informers.of(Node)
-        self._events = EventRecorder(client, scheduler_name, clock=self._clock)
+        self._others = tuple(informers.of(view) for view in FOLLOWED)
+        self._events = {name: EventRecorder(client, name, clock=self._clock) for name in self._profiles}
+        self._writer = Writer(client, self._pods, self._clock)
         self._reset()
 
     def _reset(self) -> None:
         self.cluster = Cluster()
         self.queue = SchedulingQueue()
-        self._decider = Decider(self.cluster, self._random)
+        self._objects = Objects(self._stir)
+        self._binder = VolumeBinder(self._client, self._objects, self._clock)
+        world = World(self.cluster, self._objects)
+        self._deciders = {name: Decider(world, self._random, profile) for name, profile in self._profiles.items()}
         self._helped: dict[str, NodeInfo] = {}
+        self._preempting: set[str] = set()
+        self._stirred = False
+        self._storage: set[str] = set()
+        self._considered = (-1, 0.0)
         self._woken = asyncio.Event()
         self._room = asyncio.Semaphore(MAX_WRITES)
-        self._live = False
 
     async def run(self, health: Health) -> None:
         """Schedule until cancelled."""
         self._reset()
         await self._nodes.synced.wait()
         await self._pods.synced.wait()
-        self._live = True
+        for other in self._others:
+            await other.synced.wait()
         # a restarted component listens anew; the listeners of an earlier run fall silent with their `alive`
         alive = [True]
+        objects = self._objects
+        for other in self._others:
+            other.listen(lambda old, new: objects.apply(old, new) if alive[0] else None)
         self._nodes.listen(lambda old, new: self._on_node(old, new) if alive[0] else None)
         self._pods.listen(lambda old, new: self._on_pod(old, new) if alive[0] else None)
         writes = Tasks()
-        recorder = asyncio.create_task(self._events.run(), name="scheduler events")
+        recorders = [asyncio.create_task(events.run(), name=f"{name} events") for name, events in self._events.items()]
         health.well()
         try:
             await self._loop(writes)
         finally:
             alive[0] = False
             await writes.close()
-            await cancel(recorder)
+            for recorder in recorders:
+                await cancel(recorder)
 
     # What changes
+
+    def _stir(self, changed: Object) -> None:
+        """Something changed that is not on a node: claims, volumes, their classes, namespaces."""
+        self._stirred = True
+        if isinstance(changed, PersistentVolumeClaim):
+            self._storage.add(changed.key)
+        elif isinstance(changed, (PersistentVolume, StorageClass)):
+            self._storage.add(ANY)
+        self._woken.set()
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:
         if new is None:
             if old is not None:
                 self.cluster.remove_node(old.metadata.name)
+                self._woken.set()
             return
         if old is not None and _offers_the_same(old, new):
             return
@@ -102,36 +138,59 @@ class Scheduler:
         if new is None or is_terminal(new):
             gone = new if new is not None else old
             if gone is not None:
-                self.queue.remove(gone.metadata.uid)
-                self._free(gone.metadata.uid)
+                self._gone(gone.metadata.uid)
             return
         if old is not None and old.metadata.uid != new.metadata.uid:
-            self.queue.remove(old.metadata.uid)
-            self._free(old.metadata.uid)
+            self._gone(old.metadata.uid)
             old = None
-        uid = new.metadata.uid
         if new.spec.nodeName:
-            self.queue.remove(uid)
-            same = old is not None and old.metadata.generation == new.metadata.generation and old.spec.nodeName == new.spec.nodeName
-            if same or (self.cluster.node_of(uid) == new.spec.nodeName and new.metadata.generation <= 1):
-                return
-            if self.cluster.node_of(uid) is not None:
-                self._free(uid)
-            self.cluster.place(PodInfo(new), new.spec.nodeName)
+            self._placed(old, new)
+        elif new.spec.schedulerName in self._profiles and self.cluster.node_of(new.metadata.uid) is None:
+            self._waiting(old, new)
+
+    def _placed(self, old: Pod | None, new: Pod) -> None:
+        uid = new.metadata.uid
+        self.queue.remove(uid)
+        counted = self.cluster.counted(uid)
+        if counted is not None and self.cluster.node_of(uid) == new.spec.nodeName and _counts_the_same(counted.pod, new):
+            counted.pod = new
             return
-        if new.spec.schedulerName != self._scheduler_name or self.cluster.node_of(uid) is not None:
-            return
+        self._withdraw(uid)
+        info = PodInfo(new)
+        if counted is not None and counted.signature != info.signature:
+            self._free(uid)
+        self.cluster.place(info, new.spec.nodeName)
+        self._woken.set()
+
+    def _waiting(self, old: Pod | None, new: Pod) -> None:
+        uid = new.metadata.uid
         if new.metadata.deletionTimestamp is not None or new.spec.schedulingGates:
             self.queue.remove(uid)
+            self._withdraw(uid)
             return
-        now = self._clock.monotonic()
+        now, info = self._clock.monotonic(), PodInfo(new)
+        nominated = new.status.nominatedNodeName
+        if nominated != (old.status.nominatedNodeName if old is not None else "") and nominated != self.cluster.nomination(uid):
+            self._withdraw(uid)
+            if nominated:
+                self.cluster.nominate(info, nominated)
         changed = old is None or old.metadata.generation != new.metadata.generation or old.metadata.labels != new.metadata.labels
         if changed:
-            self.queue.changed(PodInfo(new), now)
+            self.queue.changed(info, now)
         else:
             # only its status changed, by ourselves as a rule: nothing that could help it
-            self.queue.add(PodInfo(new), now)
+            self.queue.add(info, now)
         self._woken.set()
+
+    def _gone(self, uid: str) -> None:
+        self.queue.remove(uid)
+        self._withdraw(uid)
+        self._free(uid)
+
+    def _withdraw(self, uid: str) -> None:
+        node = self.cluster.withdraw(uid) if self.cluster.nomination(uid) else None
+        if node is not None and node.node is not None:
+            self._help(node)
 
     def _free(self, uid: str) -> None:
         info = self.cluster.forget(uid)
@@ -142,31 +201,56 @@ class Scheduler:
         self._helped[info.name] = info
         self._woken.set()
 
-    def _release_helped(self) -> None:
-        """Give pods another try that a changed node could take now: every filter is asked again, of the changed nodes alone."""
+    def _release(self, *, idle: bool = False) -> int:
+        """Give pods another try that what changed could help. Gives their number.
+
+        Most wait for a node: the filters are asked again, of the nodes alone that changed. Those that a plugin rejected which looks
+        further can be helped by what happens anywhere: they are asked about less often while there is other work. Pods with claims are
+        tried again whenever their storage changes: if nothing else, what they wait for is another thing then.
+        """
+        now = self._clock.monotonic()
+        generation, at = self._considered
+        anywhere = (self._stirred or generation != self.cluster.generation) and (idle or now >= at + RECONSIDER)
+        if not self._helped and not anywhere:
+            return 0
         helped, self._helped = self._helped, {}
+        storage: set[str] = set()
+        if anywhere:
+            storage, self._storage = self._storage, set()
+            self._stirred, self._considered = False, (self.cluster.generation, now)
         verdicts: dict[object, bool] = {}
 
-        def could_help(info: PodInfo) -> bool:
-            verdict = verdicts.get(info.signature)
+        def could_help(queued: Queued) -> bool:
+            info = queued.info
+            if info.uid in self._preempting:
+                return False
+            wide = bool(queued.plugins & self._wide[info.pod.spec.schedulerName])
+            if not (anywhere if wide else helped):
+                return False
+            if storage and info.claims and (ANY in storage or not storage.isdisjoint(info.claims)):
+                return True
+            own = info.uid if self.cluster.nomination(info.uid) else ""
+            key = (info.pod.spec.schedulerName, wide, info.signature, info.kind, info.wishes, info.claims, own)
+            verdict = verdicts.get(key)
             if verdict is None:
-                verdict = verdicts[info.signature] = any(self._decider.fits(info, node) for node in helped.values())
+                decider = self._deciders[info.pod.spec.schedulerName]
+                verdict = verdicts[key] = decider.possible(info) if wide else decider.helped(info, helped.values())
             return verdict
 
-        self.queue.move(could_help, self._clock.monotonic())
+        return self.queue.move(could_help, now)
 
     # Deciding
 
     async def _loop(self, writes: Tasks) -> None:
         until = time.perf_counter() + SLICE
         while True:
-            if self._helped:
-                self._release_helped()
-            now = self._clock.monotonic()
-            queued = self.queue.pop(now)
+            self._release()
+            queued = self.queue.pop(self._clock.monotonic())
+            if queued is None and self._release(idle=True):
+                continue
             if queued is None:
                 self._woken.clear()
-                await self._wait(self.queue.next_due(now))
+                await self._wait(self.queue.next_due(self._clock.monotonic()))
                 until = time.perf_counter() + SLICE
                 continue
             await self._room.acquire()
@@ -187,37 +271,91 @@ class Scheduler:
             # it went away while the loop waited for room
             self._room.release()
             return
-        decision = self._decider.decide(info)
+        decision = self._deciders[info.pod.spec.schedulerName].decide(info)
         if decision.node is None:
-            assert decision.diagnosis is not None
-            self.queue.rejected(queued, self._clock.monotonic())
-            writes.spawn(self._say_unschedulable(info, decision.diagnosis), f"unschedulable {info.key}")
+            self._turn_down(queued, decision, writes)
             return
+        reserved = self._binder.reserve(info, self.cluster.nodes[decision.node])
+        self._withdraw(info.uid)
         self.cluster.place(info, decision.node)
-        writes.spawn(self._bind(queued, decision.node), f"bind {info.key}")
+        writes.spawn(self._bind(queued, decision.node, reserved), f"bind {info.key}")
 
-    async def _bind(self, queued: Queued, node: str) -> None:
-        info = queued.info
-        meta = info.pod.metadata
-        body = {
-            "apiVersion": "v1",
-            "kind": "Binding",
-            "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
-            "target": {"kind": "Node", "name": node},
-        }
+    def _turn_down(self, queued: Queued, decision: Decision, writes: Tasks) -> None:
+        info, diagnosis, preemption = queued.info, decision.diagnosis, decision.preemption
+        assert diagnosis is not None
+        self.queue.rejected(queued, self._clock.monotonic(), diagnosis.plugins)
+        nominated = None
+        if preemption is not None:
+            nominated = preemption.node
+            self._preempting.add(info.uid)
+            self._withdraw(info.uid)
+            self.cluster.nominate(info, nominated)
+        elif decision.hopeless and (info.pod.status.nominatedNodeName or self.cluster.nomination(info.uid)):
+            nominated = ""
+            self._withdraw(info.uid)
+        writes.spawn(self._say_unschedulable(info, diagnosis.message, nominated, preemption), f"unschedulable {info.key}")
+
+    async def _say_unschedulable(self, info: PodInfo, message: str, nominated: str | None, preemption: Preemption | None) -> None:
         try:
-            await self._client.request("POST", Pod.resource.path(meta.namespace, meta.name, "binding"), body=orjson.dumps(body))
-        except NotFound:
-            self.queue.remove(info.uid)
-            self._free(info.uid)
-        except (StatusError, TransportError) as error:
-            await self._binding_failed(queued, node, error)
-        else:
-            self._events.record(info.pod, "Normal", "Scheduled", f"Successfully assigned {info.key} to {node}")
+            events = self._events[info.pod.spec.schedulerName]
+            events.record(info.pod, "Warning", "FailedScheduling", message)
+            await self._writer.waits(info, "Unschedulable", message, nominated)
+            if preemption is not None:
+                await self._preempt(info, preemption, events)
         finally:
             self._room.release()
 
-    async def _binding_failed(self, queued: Queued, node: str, error: StatusError | TransportError) -> None:
+    async def _preempt(self, info: PodInfo, preemption: Preemption, events: EventRecorder) -> None:
+        """Take the hope from pods that the room on the node was kept for and that matter less, then end the victims."""
+        node = self.cluster.nodes.get(preemption.node)
+        failed = False
+        try:
+            for other in list(node.nominated.values()) if node is not None else ():
+                if other.priority < info.priority and self.cluster.nomination(other.uid) == preemption.node:
+                    self._withdraw(other.uid)
+                    self.queue.changed(other, self._clock.monotonic())
+                    await self._writer.unnominate(other)
+            results = await asyncio.gather(
+                *(self._writer.evict(victim, info, preemption.node, events) for victim in preemption.victims), return_exceptions=True
+            )
+            for result in results:
+                if isinstance(result, Failure):
+                    failed = True
+                    log.warning("preemption failed, trying again", extra={"pod": info.key, "error": str(result)})
+                elif result is not None:
+                    raise result
+        finally:
+            self._preempting.discard(info.uid)
+        if failed and info.uid in self.queue:
+            self.queue.changed(info, self._clock.monotonic())
+        # a victim may have gone before the pod could hear of it
+        current = self.cluster.nodes.get(preemption.node)
+        if current is not None:
+            self._help(current)
+
+    async def _bind(self, queued: Queued, node: str, reserved: Volumes | None) -> None:
+        info = queued.info
+        held = True
+        try:
+            if reserved is not None:
+                # a provisioner may take minutes: other pods go on meanwhile
+                self._room.release()
+                held = False
+                await self._binder.bind(info, node, reserved)
+            await self._writer.bind(info, node)
+        except NotFound:
+            self._gone(info.uid)
+        except (*Failure, VolumeBindingError) as error:
+            await self._binding_failed(queued, node, error)
+        else:
+            events = self._events[info.pod.spec.schedulerName]
+            events.record(info.pod, "Normal", "Scheduled", f"Successfully assigned {info.key} to {node}")
+        finally:
+            self._binder.release(reserved)
+            if held:
+                self._room.release()
+
+    async def _binding_failed(self, queued: Queued, node: str, error: Exception) -> None:
         info = queued.info
         current = self._pods.get(info.key)
         if current is not None and current.spec.nodeName:
@@ -229,49 +367,19 @@ class Scheduler:
         self._free(info.uid)
         self.queue.failed(queued, self._clock.monotonic())
         self._woken.set()
-        message = f"binding rejected: {error}"
-        self._events.record(info.pod, "Warning", "FailedScheduling", message)
-        await self._set_condition(info, "SchedulerError", message)
-
-    async def _say_unschedulable(self, info: PodInfo, diagnosis: Diagnosis) -> None:
-        try:
-            self._events.record(info.pod, "Warning", "FailedScheduling", diagnosis.message)
-            await self._set_condition(info, "Unschedulable", diagnosis.message)
-        finally:
-            self._room.release()
-
-    async def _set_condition(self, info: PodInfo, reason: str, message: str) -> None:
-        pod = self._pods.get(info.key)
-        if pod is None or pod.metadata.uid != info.uid or pod.spec.nodeName:
-            return
-        condition = condition_patch(pod, reason, message, self._clock.time())
-        if condition is None:
-            return
-        patch = {"metadata": {"uid": info.uid}, "status": {"conditions": [condition]}}
-        meta = pod.metadata
-        try:
-            await self._client.patch(Pod, meta.name, patch, meta.namespace, kind=Patch.STRATEGIC, subresource="status")
-        except (StatusError, TransportError) as error:
-            log.debug("condition not written", extra={"pod": info.key, "error": str(error)})
+        message = str(error) if isinstance(error, VolumeBindingError) else f"binding rejected: {error}"
+        self._events[info.pod.spec.schedulerName].record(info.pod, "Warning", "FailedScheduling", message)
+        await self._writer.waits(info, "SchedulerError", message)
 
 
-def condition_patch(pod: Pod, reason: str, message: str, now: float) -> dict[str, Any] | None:
-    """The PodScheduled condition to merge in, or None where the pod has it."""
-    current = next((c for c in pod.status.conditions if c.type == "PodScheduled"), None)
-    if current is not None and (current.status, current.reason, current.message) == ("False", reason, message):
-        return None
-    transition = current.lastTransitionTime if current is not None and current.status == "False" else timestamp(now)
-    condition: dict[str, Any] = {
-        "type": "PodScheduled",
-        "status": "False",
-        "reason": reason,
-        "message": message,
-        "lastTransitionTime": transition,
-        "lastProbeTime": None,
-    }
-    if pod.metadata.generation:
-        condition["observedGeneration"] = pod.metadata.generation
-    return condition
+def _counts_the_same(old: Pod, new: Pod) -> bool:
+    """Whether a placed pod takes what it took, and is to others what it was: status changes end here."""
+    before, after = old.metadata, new.metadata
+    return (
+        (before.generation == after.generation or after.generation <= 1)
+        and before.labels == after.labels
+        and before.deletionTimestamp == after.deletionTimestamp
+    )
 
 
 def _offers_the_same(old: Node, new: Node) -> bool:
@@ -281,4 +389,5 @@ def _offers_the_same(old: Node, new: Node) -> bool:
         and old.metadata.labels == new.metadata.labels
         and old.spec == new.spec
         and old.status.allocatable == new.status.allocatable
+        and old.status.images == new.status.images
     )

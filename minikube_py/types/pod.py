@@ -293,6 +293,10 @@ class ClaimSource(View, frozen=True):
     readOnly: bool = False
 
 
+class EphemeralSource(View, frozen=True):
+    """A claim of the pod's own: PersistentVolumeClaim `<pod>-<volume>`, made by a controller from a template."""
+
+
 class Volume(View, frozen=True):
     name: str
     emptyDir: EmptyDirSource | None = None
@@ -303,6 +307,7 @@ class Volume(View, frozen=True):
     projected: ProjectedSource | None = None
     image: ImageSource | None = None
     persistentVolumeClaim: ClaimSource | None = None
+    ephemeral: EphemeralSource | None = None
 
 
 class Toleration(View, frozen=True):
@@ -359,6 +364,18 @@ class Affinity(View, frozen=True):
     nodeAffinity: NodeAffinity | None = None
     podAffinity: PodAffinity | None = None
     podAntiAffinity: PodAffinity | None = None
+
+
+class TopologySpreadConstraint(View, frozen=True):
+    """matchLabelKeys is not here: the API server merges it into the selector."""
+
+    maxSkew: int
+    topologyKey: str
+    whenUnsatisfiable: str = "DoNotSchedule"
+    labelSelector: LabelSelector | None = None
+    minDomains: int = 1
+    nodeAffinityPolicy: str = "Honor"
+    nodeTaintsPolicy: str = "Ignore"
 
 
 class HostAlias(View, frozen=True):
@@ -419,6 +436,7 @@ class PodSpec(View, frozen=True):
     subdomain: str = ""
     setHostnameAsFQDN: bool = False
     affinity: Affinity | None = None
+    topologySpreadConstraints: tuple[TopologySpreadConstraint, ...] = ()
     schedulerName: str = "default-scheduler"
     tolerations: tuple[Toleration, ...] = ()
     hostAliases: tuple[HostAlias, ...] = ()

@@ -1,4 +1,4 @@
-"""Disruption budgets: what their controller and the scheduler read of them."""
+"""Policies of a namespace: disruption budgets, resource quotas, limit ranges."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from minikube_py.types.meta import Condition, LabelSelector, Object, ResourceRef, View
-from minikube_py.types.pod import IntOrString
+from minikube_py.types.pod import IntOrString, Quantities
 
 
 class PodDisruptionBudgetSpec(View, frozen=True):
@@ -30,3 +30,48 @@ class PodDisruptionBudget(Object, frozen=True):
     resource: ClassVar[ResourceRef] = ResourceRef("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
     spec: PodDisruptionBudgetSpec = PodDisruptionBudgetSpec()
     status: PodDisruptionBudgetStatus = PodDisruptionBudgetStatus()
+
+
+class ScopedResourceSelectorRequirement(View, frozen=True):
+    scopeName: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+class ScopeSelector(View, frozen=True):
+    matchExpressions: tuple[ScopedResourceSelectorRequirement, ...] = ()
+
+
+class ResourceQuotaSpec(View, frozen=True):
+    hard: Quantities = {}
+    scopes: tuple[str, ...] = ()
+    scopeSelector: ScopeSelector | None = None
+
+
+class ResourceQuotaStatus(View, frozen=True):
+    hard: Quantities = {}
+    used: Quantities = {}
+
+
+class ResourceQuota(Object, frozen=True):
+    resource: ClassVar[ResourceRef] = ResourceRef("", "v1", "resourcequotas", "ResourceQuota")
+    spec: ResourceQuotaSpec = ResourceQuotaSpec()
+    status: ResourceQuotaStatus = ResourceQuotaStatus()
+
+
+class LimitRangeItem(View, frozen=True):
+    type: str
+    max: Quantities = {}
+    min: Quantities = {}
+    default: Quantities = {}
+    defaultRequest: Quantities = {}
+    maxLimitRequestRatio: Quantities = {}
+
+
+class LimitRangeSpec(View, frozen=True):
+    limits: tuple[LimitRangeItem, ...] = ()
+
+
+class LimitRange(Object, frozen=True):
+    resource: ClassVar[ResourceRef] = ResourceRef("", "v1", "limitranges", "LimitRange")
+    spec: LimitRangeSpec = LimitRangeSpec()

@@ -8,10 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minikube_py.scheduler.decide import Decider, sample_size
-from minikube_py.scheduler.plugins import FILTERS, SCORES
+from minikube_py.scheduler.bench import Bench, demands_of
+from minikube_py.scheduler.decide import Decider
+from minikube_py.scheduler.nodeinfo import Cluster
+from minikube_py.scheduler.plugins import PLUGINS, Refusal
 from minikube_py.scheduler.podinfo import PodInfo
-from minikube_py.types.core import Taint
+from minikube_py.scheduler.profile import DEFAULT, Profile
+from minikube_py.scheduler.table import sample_size
+from minikube_py.scheduler.world import World
+from minikube_py.types.core import ContainerImage, Taint
+from minikube_py.types.meta import LabelSelector
 from minikube_py.types.pod import (
     Affinity,
     Container,
@@ -19,9 +25,13 @@ from minikube_py.types.pod import (
     NodeSelector,
     NodeSelectorRequirement,
     NodeSelectorTerm,
+    PodAffinity,
+    PodAffinityTerm,
     PreferredSchedulingTerm,
     ResourceRequirements,
     Toleration,
+    TopologySpreadConstraint,
+    WeightedPodAffinityTerm,
 )
 from tests.scheduler.builders import cluster, info, node, pod
 
@@ -185,9 +195,9 @@ def test_sampling_keeps_small_clusters_whole() -> None:
 
 def brute_force(made: object, wanted: PodInfo) -> set[str]:
     """The nodes with the best score, without tables, samples or heaps."""
-    nodes = [n for n in made.nodes.values() if all(f.filter(wanted, n) is None for f in FILTERS if f.applies(wanted))]  # type: ignore[attr-defined]
+    nodes = [n for n in made.nodes.values() if all(f.filter(wanted, n) is None for f in DEFAULT.filters if f.applies(wanted))]  # type: ignore[attr-defined]
     totals = {n.name: 0 for n in nodes}
-    for plugin in SCORES:
+    for plugin in DEFAULT.scores:
         if not plugin.ranks(wanted):
             continue
         values = {n.name: plugin.score(wanted, n) for n in nodes}
@@ -235,3 +245,98 @@ def test_incremental_decisions_equal_decisions_from_scratch(source: random.Rando
             if chosen is not None:
                 made.place(wanted, chosen)
                 placed.append(wanted.uid)
+
+
+def neighbourly(source: random.Random, name: str) -> PodInfo:
+    """A pod of one of two sorts that asks for company, for distance, for evenness, or for nothing."""
+    sort = source.choice(["web", "db"])
+    selector = LabelSelector(matchLabels={"app": source.choice(["web", "db"])})
+    key = source.choice(["zone", "kubernetes.io/hostname"])
+    term = PodAffinityTerm(topologyKey=key, labelSelector=selector)
+    required = PodAffinity(requiredDuringSchedulingIgnoredDuringExecution=(term,))
+    wish = WeightedPodAffinityTerm(weight=source.randrange(1, 100), podAffinityTerm=term)
+    preferred = PodAffinity(preferredDuringSchedulingIgnoredDuringExecution=(wish,))
+    spec: dict[str, object] = source.choice(
+        [
+            {},
+            {"affinity": Affinity(podAffinity=required)},
+            {"affinity": Affinity(podAntiAffinity=required)},
+            {"affinity": Affinity(podAffinity=preferred)},
+            {"affinity": Affinity(podAntiAffinity=preferred)},
+            {"topologySpreadConstraints": (TopologySpreadConstraint(maxSkew=1, topologyKey=key, labelSelector=selector),)},
+            {
+                "topologySpreadConstraints": (
+                    TopologySpreadConstraint(maxSkew=2, topologyKey=key, labelSelector=selector, whenUnsatisfiable="ScheduleAnyway"),
+                )
+            },
+        ]
+    )
+    return info(name, cpu="100m", labels={"app": sort}, priority=source.randrange(3), **spec)
+
+
+def possible_nodes(made: Cluster, wanted: PodInfo) -> set[str]:
+    """The possible nodes, from totals that were counted just now."""
+    world = World(made)
+    demands = demands_of(wanted, DEFAULT, world)
+    assert not isinstance(demands, Refusal)
+    bench = Bench(wanted, DEFAULT, demands, world)
+    return {name for name, each in made.nodes.items() if bench.fits(each) is None}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_running_totals_equal_totals_from_scratch(source: random.Random) -> None:
+    """Pods that look at one another get a possible node where there is one, whatever came, went, changed zones or was tried before."""
+    made = cluster()
+    deciding = Decider(made, source.random)
+    placed: list[str] = []
+    for step in range(60):
+        event = source.random()
+        if event < 0.15 or not made.nodes:
+            name = f"n{source.randrange(8)}"
+            labels = {"kubernetes.io/hostname": name, **({"zone": source.choice("ab")} if source.random() < 0.8 else {})}
+            made.set_node(node(name, cpu="300m", labels=labels))
+        elif event < 0.2:
+            made.remove_node(source.choice(sorted(made.nodes)))
+        elif event < 0.35 and placed:
+            made.forget(placed.pop(source.randrange(len(placed))))
+        elif event < 0.4:
+            made.nominate(neighbourly(source, f"hope{step}"), source.choice(sorted(made.nodes)))
+        else:
+            wanted = neighbourly(source, f"p{step}")
+            possible = possible_nodes(made, wanted)
+            decision = deciding.decide(wanted)
+            if decision.node is None and possible:
+                # room that is kept is judged when its node is looked at, and not again until the node changes
+                assert any(each.nominated for each in made.nodes.values())
+            else:
+                assert decision.node in possible if possible else decision.node is None
+            assert deciding.possible(wanted) is (decision.node is not None)
+            if decision.node is not None:
+                made.place(wanted, decision.node)
+                placed.append(wanted.uid)
+            elif decision.preemption is not None:
+                for victim in decision.preemption.victims:
+                    made.forget(victim.uid)
+                    placed.remove(victim.uid)
+                assert decision.preemption.node in possible_nodes(made, wanted)
+
+
+def test_images_draw_pods_the_more_nodes_have_them() -> None:
+    big = (ContainerImage(names=("example.com/app:1",), sizeBytes=900 * 2**20),)
+    made = cluster(node("a", images=big), node("b"))
+    container = Container(name="c", image="example.com/app:1")
+    assert {decider(made, seed).decide(info("x", containers=(container,))).node for seed in range(6)} == {"a"}
+    made.set_node(node("a"))
+    assert {decider(made, seed).decide(info("x", containers=(container,))).node for seed in range(12)} == {"a", "b"}
+
+
+def test_plugins_of_a_profile_decide_alone() -> None:
+    profile = Profile("lenient", tuple(plugin for plugin in PLUGINS if plugin.name != "TaintToleration"), preempts=False)
+    made = cluster(node("n", taints=[Taint(key="k", effect="NoSchedule")]))
+    assert decider(made).decide(info("a")).node is None
+    assert Decider(made, random.Random(1).random, profile).decide(info("a")).node == "n"
+    made.place(info("x", priority=-5), "n")
+    decision = Decider(made, random.Random(1).random, profile).decide(info("a", cpu="9"))
+    assert decision.preemption is None and decision.diagnosis is not None
+    assert decision.diagnosis.message == "0/1 nodes are available: 1 Insufficient cpu."

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from minikube_py.client import Patch
-from minikube_py.types.core import Event, Node
+from minikube_py.types.core import Event, Node, PersistentVolumeClaim, PriorityClass
 from minikube_py.types.meta import Condition
 from minikube_py.types.pod import Pod
+from minikube_py.types.storage import PersistentVolume
 from tests.controllers.harness import control_plane
 from tests.support.waiting import until
 
@@ -78,7 +79,9 @@ async def test_a_gated_pod_waits_for_its_gate(tmp_path: Path) -> None:
         await plane.create(Pod, pod("gated", schedulingGates=[{"name": "example.com/gate"}]))
         await plane.create(Pod, pod("free"))
         await plane.eventually(Pod, "free", lambda p: p.spec.nodeName)
-        assert not (await plane.get(Pod, "gated")).spec.nodeName
+        gated = await plane.get(Pod, "gated")
+        condition = scheduled(gated)
+        assert not gated.spec.nodeName and condition is not None and (condition.status, condition.reason) == ("False", "SchedulingGated")
         patch = [{"op": "remove", "path": "/spec/schedulingGates"}]
         await plane.client.patch(Pod, "gated", patch, "default", kind=Patch.JSON)
         await plane.eventually(Pod, "gated", lambda p: p.spec.nodeName)
@@ -117,3 +120,60 @@ async def test_no_node_is_ever_overbooked(tmp_path: Path) -> None:
             per_node[each.spec.nodeName] = per_node.get(each.spec.nodeName, 0) + 1
         assert per_node == {f"n{index}": 6 for index in range(5)}
         await plane.count(Pod, 30, lambda p: (c := scheduled(p)) is not None and c.reason == "Unschedulable")
+
+
+async def test_a_more_important_pod_takes_a_place(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, only=WITH, scheduler=True) as plane:
+        await plane.node(cpu="1")
+        for name, value in (("low", 1), ("high", 100)):
+            await plane.create(PriorityClass, {"metadata": {"name": name}, "value": value}, None)
+        await plane.create(Pod, pod("victim", cpu="1", priorityClassName="low", terminationGracePeriodSeconds=7))
+        await plane.eventually(Pod, "victim", lambda p: p.spec.nodeName)
+        await plane.create(Pod, pod("boss", cpu="1", priorityClassName="high"))
+        # the victim is told why, and gets its time; room is kept for the pod meanwhile
+        victim = await plane.eventually(Pod, "victim", lambda p: p.metadata.deletionTimestamp)
+        condition = next(c for c in victim.status.conditions if c.type == "DisruptionTarget")
+        assert (condition.status, condition.reason) == ("True", "PreemptionByScheduler")
+        assert condition.message == "default-scheduler: preempting to accommodate a higher priority pod"
+        assert victim.metadata.deletionGracePeriodSeconds == 7
+        waiting = await plane.eventually(Pod, "boss", lambda p: p.status.nominatedNodeName == "n1")
+        said = scheduled(waiting)
+        assert said is not None and said.message == "0/1 nodes are available: 1 Insufficient cpu."
+        await plane.create(Pod, pod("sneaky", cpu="1", priorityClassName="low"))
+        await plane.eventually(Pod, "sneaky", lambda p: (c := scheduled(p)) is not None and c.reason == "Unschedulable")
+        await plane.end_pod(victim)
+        bound = await plane.eventually(Pod, "boss", lambda p: p.spec.nodeName)
+
+        async def told() -> bool:
+            text = f"Preempted by pod {bound.metadata.uid} on node n1"
+            return any((e.reason, e.message) == ("Preempted", text) for e in await plane.list(Event))
+
+        await until(told)
+        assert not (await plane.get(Pod, "sneaky")).spec.nodeName
+
+
+async def test_a_pod_waits_for_its_claim_and_for_company(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, only=WITH, scheduler=True) as plane:
+        await plane.node()
+        claim = {"persistentVolumeClaim": {"claimName": "data"}, "name": "data"}
+        await plane.create(Pod, pod("stored", volumes=[claim]))
+        missing = '0/1 nodes are available: persistentvolumeclaim "data" not found. not found'
+        await plane.eventually(Pod, "stored", lambda p: (c := scheduled(p)) is not None and c.message == missing)
+        spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "", "volumeName": "v"}
+        made = await plane.create(PersistentVolumeClaim, {"metadata": {"name": "data"}, "spec": spec})
+        unbound = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found"
+        await plane.eventually(Pod, "stored", lambda p: (c := scheduled(p)) is not None and c.message == unbound)
+        reference = {"namespace": "default", "name": "data", "uid": made.metadata.uid}
+        volume = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}, "claimRef": reference}
+        await plane.create(PersistentVolume, {"metadata": {"name": "v"}, "spec": volume}, None)
+        done = {"metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}}
+        await plane.client.patch(PersistentVolumeClaim, "data", done, "default")
+        await plane.eventually(Pod, "stored", lambda p: p.spec.nodeName)
+        # a pod that is placed, or gets a label, helps those that wait for its like anywhere
+        selector = {"matchLabels": {"app": "db"}}
+        term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": selector}
+        near = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+        await plane.create(Pod, pod("web", affinity=near))
+        await plane.eventually(Pod, "web", lambda p: (c := scheduled(p)) is not None and "didn't match pod affinity rules" in c.message)
+        await plane.client.patch(Pod, "stored", {"metadata": {"labels": {"app": "db"}}}, "default")
+        await plane.eventually(Pod, "web", lambda p: p.spec.nodeName)

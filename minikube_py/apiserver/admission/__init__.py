@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from minikube_py.apiserver.admission.certificates import CertificateApproval, CertificateSigning, CertificateSubjectRestriction
 from minikube_py.apiserver.admission.default_toleration_seconds import SECONDS, DefaultTolerationSeconds
+from minikube_py.apiserver.admission.limit_ranger import LimitRanger
 from minikube_py.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
 from minikube_py.apiserver.admission.node_restriction import NodeRestriction
 from minikube_py.apiserver.admission.pod_resize_validator import PodResizeValidator
 from minikube_py.apiserver.admission.priority import Priority
 from minikube_py.apiserver.admission.rbac_escalation import RbacEscalation
+from minikube_py.apiserver.admission.resource_quota import ResourceQuota
 from minikube_py.apiserver.admission.runtime_class import RuntimeClass
 from minikube_py.apiserver.admission.service_account import ServiceAccountPlugin
 from minikube_py.apiserver.admission.taint_nodes_by_condition import TaintNodesByCondition
@@ -26,6 +28,7 @@ def plugins(
     """
     return (
         NamespaceLifecycle(cache),
+        LimitRanger(cache),
         ServiceAccountPlugin(cache),
         NodeRestriction(cache, authorizer),
         TaintNodesByCondition(),
@@ -37,4 +40,6 @@ def plugins(
         CertificateSubjectRestriction(),
         PodResizeValidator(cache),
         RbacEscalation(authorizer),
+        # last: it charges only for what all others let through
+        ResourceQuota(cache),
     )

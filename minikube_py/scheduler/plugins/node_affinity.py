@@ -5,8 +5,9 @@ from __future__ import annotations
 from minikube_py.scheduler.nodeinfo import NodeInfo
 from minikube_py.scheduler.plugins.api import Rejection
 from minikube_py.scheduler.podinfo import PodInfo
-from minikube_py.types.nodeaffinity import preference_matches, term_matches
+from minikube_py.types.nodeaffinity import fits, preference_matches
 from minikube_py.types.pod import NodeAffinity as Affinity
+from minikube_py.types.pod import PodSpec
 
 _REJECTION = Rejection(("node(s) didn't match Pod's node affinity/selector",), False, "NodeAffinity")
 
@@ -25,14 +26,7 @@ class NodeAffinity:
         return bool(spec.nodeSelector) or affinity_of(pod) is not None
 
     def filter(self, pod: PodInfo, node: NodeInfo) -> Rejection | None:
-        selector = pod.pod.spec.nodeSelector
-        if selector and not selector.items() <= node.labels.items():
-            return _REJECTION
-        affinity = affinity_of(pod)
-        required = affinity.requiredDuringSchedulingIgnoredDuringExecution if affinity is not None else None
-        if required is not None and not any(term_matches(t, node.labels, node.name) for t in required.nodeSelectorTerms):
-            return _REJECTION
-        return None
+        return None if matches_node(pod.pod.spec, node) else _REJECTION
 
     def ranks(self, pod: PodInfo) -> bool:
         affinity = affinity_of(pod)
@@ -44,6 +38,11 @@ class NodeAffinity:
             return 0
         preferred = affinity.preferredDuringSchedulingIgnoredDuringExecution
         return sum(p.weight for p in preferred if p.weight and preference_matches(p.preference, node.labels, node.name))
+
+
+def matches_node(spec: PodSpec, node: NodeInfo) -> bool:
+    """Whether a pod's node selector and required node affinity allow a node."""
+    return (not spec.nodeSelector and spec.affinity is None) or fits(spec, node.labels, node.name)
 
 
 def affinity_of(pod: PodInfo) -> Affinity | None:
