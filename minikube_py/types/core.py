@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from minikube_py.types.meta import Condition, Object, ObjectReference, ResourceRef, View
-from minikube_py.types.pod import LocalObjectReference, Quantities
+from minikube_py.types.meta import Condition, LabelSelector, Object, ObjectReference, ResourceRef, View
+from minikube_py.types.pod import LocalObjectReference, Quantities, ResourceRequirements
 
 
 class NamespaceSpec(View, frozen=True):
@@ -40,8 +40,28 @@ class Secret(Object, frozen=True):
     immutable: bool = False
 
 
+class PersistentVolumeClaimSpec(View, frozen=True):
+    """`storageClassName` is None where none is named, which is not the same as ""."""
+
+    accessModes: tuple[str, ...] = ()
+    selector: LabelSelector | None = None
+    resources: ResourceRequirements = ResourceRequirements()
+    volumeName: str = ""
+    storageClassName: str | None = None
+    volumeMode: str = "Filesystem"
+    volumeAttributesClassName: str | None = None
+
+
+class PersistentVolumeClaimStatus(View, frozen=True):
+    phase: str = ""
+    accessModes: tuple[str, ...] = ()
+    capacity: Quantities = {}
+
+
 class PersistentVolumeClaim(Object, frozen=True):
     resource: ClassVar[ResourceRef] = ResourceRef("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+    spec: PersistentVolumeClaimSpec = PersistentVolumeClaimSpec()
+    status: PersistentVolumeClaimStatus = PersistentVolumeClaimStatus()
 
 
 class ServiceAccount(Object, frozen=True):

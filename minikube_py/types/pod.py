@@ -293,6 +293,10 @@ class ClaimSource(View, frozen=True):
     readOnly: bool = False
 
 
+class EphemeralSource(View, frozen=True):
+    """A claim of the pod's own: PersistentVolumeClaim `<pod>-<volume>`, made by a controller from a template."""
+
+
 class Volume(View, frozen=True):
     name: str
     emptyDir: EmptyDirSource | None = None
@@ -303,6 +307,7 @@ class Volume(View, frozen=True):
     projected: ProjectedSource | None = None
     image: ImageSource | None = None
     persistentVolumeClaim: ClaimSource | None = None
+    ephemeral: EphemeralSource | None = None
 
 
 class Toleration(View, frozen=True):
