@@ -25,7 +25,7 @@ from minikube_py.kubelet import status as statuses
 from minikube_py.kubelet.killing import Killer
 from minikube_py.kubelet.objects import ObjectsUnavailable
 from minikube_py.kubelet.plan import Plan, Waiting
-from minikube_py.kubelet.state import PodState
+from minikube_py.kubelet.state import PodState, RunState
 from minikube_py.kubelet.steps import ResizeError, StepError, Steps
 from minikube_py.kubelet.tools import Tools
 from minikube_py.kubelet.volumes import manager
@@ -271,6 +271,8 @@ class PodWorker:
                     tools.events.record(pod, "Normal", "SandboxChanged", message)
             elif plan.kills:
                 await self._killer.kill_and_wait(pod, plan.kills, state)
+            elif plan.reset:
+                await self._reset(pod, plan)
             if plan.resize.due:
                 try:
                     await self._steps.resize_pod(pod, state, plan.resize)
@@ -291,6 +293,15 @@ class PodWorker:
         finally:
             self._starting = None
             self._woken.set()
+
+    async def _reset(self, pod: Pod, plan: Plan) -> None:
+        """Take all containers of the pod away; they start anew at the next round."""
+        tools, cause = self._tools, plan.reset[-1]
+        tools.restarts.next(planning.backoff_key(pod, cause.name), cause.finished_at, tools.clock.time())
+        await self._killer.kill_and_wait(pod, tuple(planning.Kill(r, "") for r in plan.reset if r.state is not RunState.EXITED), self.state)
+        await self._write(pod, self._status(pod))
+        for record in plan.reset:
+            await tools.cri.remove_container(record.id)
 
     async def _start_containers(self, pod: Pod, plan: Plan, state: PodState, cgroup: str, paths: dict[str, str]) -> None:
         ips = statuses.pod_ips(pod, state, self._tools.options.node_ips)
