@@ -20,6 +20,8 @@ class KubeletOptions:
     root_dir: Path = Path("/var/lib/kubelet")
     """Pod directories (volumes, hosts files, termination messages). Must be visible to the runtime under the same path."""
     log_dir: Path = Path("/var/log/pods")
+    static_pod_path: Path | None = None
+    """Where the manifests of static pods lie; None for a node that has none."""
     cluster_domain: str = "cluster.local"
     cluster_dns: tuple[str, ...] = ()
     resolv_conf: Path = Path("/etc/resolv.conf")
