@@ -205,6 +205,8 @@ class Steps:
             mounts = await manager.container_mounts(pod, container, tools.options.pod_dir(pod.metadata.uid), paths, variables)
             mounts += await asyncio.to_thread(self._own_mounts, pod, container, ips)
             target = state.of(container.targetContainerName) if container.targetContainerName else None
+            if container.targetContainerName and target is None:
+                raise ConfigError(f"unable to find target container {container.targetContainerName}")
             config = containers.container_config(
                 pod,
                 container,
