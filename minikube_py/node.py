@@ -150,6 +150,7 @@ class Node:
             node_ips=(options.ip,),
             root_dir=options.data_dir / "kubelet",
             storage_dir=options.storage_dir or options.data_dir / "storage",
+            static_pod_path=options.data_dir / "manifests",
             cluster_domain=options.cluster_domain,
             cluster_dns=() if "dns" in options.disable else (options.cluster_dns,),
             cgroup_root=options.cgroup_root,

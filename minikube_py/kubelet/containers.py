@@ -76,6 +76,7 @@ def sandbox_config(
     context = v1.LinuxSandboxSecurityContext(
         namespace_options=_namespaces(pod),
         supplemental_groups=_groups(spec.securityContext),
+        supplemental_groups_policy=_groups_policy(spec.securityContext),
         privileged=any(_privileged(c) for c in (*spec.initContainers, *spec.containers)),
         seccomp=_seccomp(None, spec.securityContext.seccompProfile or SeccompProfile(type="RuntimeDefault"), seccomp_root),
     )
@@ -213,6 +214,7 @@ def _security_context(
         namespace_options=_namespaces(pod),
         readonly_rootfs=bool(own.readOnlyRootFilesystem),
         supplemental_groups=_groups(common),
+        supplemental_groups_policy=_groups_policy(common),
         no_new_privs=own.allowPrivilegeEscalation is False,
         masked_paths=() if unmasked else _MASKED,
         readonly_paths=() if unmasked else _READ_ONLY,
@@ -246,6 +248,10 @@ def _groups(context: PodSecurityContext) -> list[int]:
     if context.fsGroup is not None:
         groups.append(context.fsGroup)
     return groups
+
+
+def _groups_policy(context: PodSecurityContext) -> v1.SupplementalGroupsPolicy.ValueType:
+    return v1.SupplementalGroupsPolicy.Strict if context.supplementalGroupsPolicy == "Strict" else v1.SupplementalGroupsPolicy.Merge
 
 
 def _privileged(container: Container) -> bool:

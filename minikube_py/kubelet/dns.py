@@ -87,6 +87,8 @@ class HostnameError(ValueError):
 
 def hostname(pod: Pod, cluster_domain: str) -> Hostname:
     """What the pod is called: spec.hostname or its name, cut to 63 characters; qualified where it asks for that. Raises HostnameError."""
+    if pod.spec.hostnameOverride is not None:
+        return Hostname(pod.spec.hostnameOverride[:63].rstrip("-."), "")
     name = pod.spec.hostname or pod.metadata.name[:63].rstrip("-.")
     domain = f"{pod.spec.subdomain}.{pod.metadata.namespace}.svc.{cluster_domain}" if pod.spec.subdomain else ""
     if pod.spec.setHostnameAsFQDN and domain:

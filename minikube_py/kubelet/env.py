@@ -7,13 +7,14 @@ the variables of the services.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from minikube_py.kubelet.fields import Addresses, FieldError, field_value, resource_value
 from minikube_py.types.core import ConfigMap, Secret
 from minikube_py.types.network import Service
-from minikube_py.types.pod import Container, EnvVarSource, Pod
+from minikube_py.types.pod import Container, EnvVarSource, FileKeySelector, Pod
 
 
 class EnvError(Exception):
@@ -28,6 +29,8 @@ class Sources(NamedTuple):
     services: Mapping[str, str]
     addresses: Addresses
     allocatable: Mapping[str, str]
+    key_files: Mapping[tuple[str, str], str | None] = {}
+    """The files that fileKeyRef names, by volume and path: their text, None for one that is not there."""
 
 
 def expand(text: str, lookup: Callable[[str], str | None]) -> str:
@@ -128,7 +131,46 @@ def _reference(pod: Pod, container: Container, source: EnvVarSource, sources: So
                 return None
             raise EnvError(f"couldn't find key {ref.key} in Secret {pod.metadata.namespace}/{ref.name}")
         return _decode(secret.data[ref.key])
+    if source.fileKeyRef is not None:
+        return _from_file(source.fileKeyRef, sources.key_files)
     return None
+
+
+def _from_file(ref: FileKeySelector, files: Mapping[tuple[str, str], str | None]) -> str | None:
+    """A variable out of a file of the pod's (KEP-3721); one that is empty counts as not there."""
+    text = files.get((ref.volumeName, ref.path))
+    try:
+        value = key_of_file(text, ref.key) if text is not None else ""
+    except ValueError:
+        raise EnvError("couldn't parse env file") from None
+    if not value and text is None and not ref.optional:
+        raise EnvError("couldn't parse env file")
+    if not value and not ref.optional:
+        raise EnvError(f'environment variable key "{ref.key}" not found in file "{ref.path}"')
+    return value or None
+
+
+_ASSIGNMENT = re.compile(r"[ \t]*([^=\n]*)=(?:[ \t][^\n]*|'([^']*)'[ \t]*(?:#[^\n]*)?)?(?:\n|\Z)")
+_NO_ASSIGNMENT = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
+
+
+def key_of_file(text: str, key: str) -> str:
+    """The first value of a key in a file of NAME='value' lines; "" where there is none. Raises ValueError for what is no such line.
+
+    A value stands in single quotes, over several lines where it has them; what begins with # is a comment; a space after the equals sign
+    leaves the variable empty, and none may stand before it."""
+    at = 0
+    while at < len(text):
+        if (blank := _NO_ASSIGNMENT.match(text, at)) is not None:
+            at = blank.end()
+            continue
+        found = _ASSIGNMENT.match(text, at)
+        if found is None or not found[1] or found[1] != found[1].rstrip(" \t") or text[found.end(1) + 1 : found.end(1) + 2] in ("", "\n"):
+            raise ValueError(text[at:].partition("\n")[0])
+        if found[1] == key:
+            return found[2] or ""
+        at = found.end()
+    return ""
 
 
 def _decode(value: str) -> str:

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     import aiohttp
 
 _BODY_LIMIT = 10 * 1024
+_REDIRECTS = 10
+_REDIRECTING = frozenset({301, 302, 303, 307, 308})
+_SERVING = 1
+_HEALTH = {0: "UNKNOWN", _SERVING: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
+"""grpc.health.v1.HealthCheckResponse.ServingStatus."""
 
 
 class Outcome(NamedTuple):
@@ -21,6 +26,8 @@ class Outcome(NamedTuple):
 
     ok: bool
     text: str
+    warning: bool = False
+    """It worked in a way that is worth an event."""
 
 
 def port_number(port: IntOrString, container: Container) -> int:
@@ -60,36 +67,73 @@ class Handlers:
         text = (answer.stdout + answer.stderr)[:_BODY_LIMIT].decode("utf-8", "replace")
         return Outcome(answer.exit_code == 0, text)
 
-    async def http(self, action: HTTPGetAction, address: str, container: Container, timeout: float, agent: str = "") -> Outcome:
-        """GET; it works with a status from 200 to 399."""
+    async def http(self, action: HTTPGetAction, address: str, container: Container, timeout: float) -> Outcome:
+        """A probe's GET; it works with a status from 200 to 399. Redirects are followed on the same host; one that leads elsewhere is a
+        success with a warning."""
         import aiohttp
+        from yarl import URL
 
         try:
-            port = port_number(action.port, container)
+            url, where = _url(action, address, container)
         except ValueError as error:
             return Outcome(False, str(error))
-        host = action.host or address
-        shown = f"[{host}]" if ":" in host else host
-        path = action.path if action.path.startswith("/") else "/" + action.path
-        url = f"{(action.scheme or 'HTTP').lower()}://{shown}:{port}{path}"
-        headers = {"User-Agent": agent or self._agent, "Accept": "*/*", "Connection": "close"}
-        headers.update((header.name, header.value) for header in action.httpHeaders)
-        if self._session is None:
-            connector = aiohttp.TCPConnector(ssl=False, force_close=True, limit=0)
-            self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
+        headers = _headers(action, self._agent)
         try:
-            limit = aiohttp.ClientTimeout(total=timeout)
-            async with self._session.get(url, headers=headers, timeout=limit, allow_redirects=True, max_redirects=10) as response:
-                body = (await response.content.read(_BODY_LIMIT)).decode("utf-8", "replace")
-                if 200 <= response.status < 400:
-                    return Outcome(True, body)
-                return Outcome(False, f"HTTP probe failed with statuscode: {response.status}")
+            async with asyncio.timeout(timeout):
+                target = URL(url)
+                for _ in range(_REDIRECTS):
+                    async with self._client().get(target, headers=headers, allow_redirects=False) as response:
+                        body = (await response.content.read(_BODY_LIMIT)).decode("utf-8", "replace")
+                        status, location = response.status, response.headers.get("Location", "")
+                    if status not in _REDIRECTING or not location:
+                        break
+                    after = target.join(URL(location))
+                    if after.host != target.host:
+                        return Outcome(True, f"Probe terminated redirects, Response body: {body}", warning=True)
+                    target = after
+                else:
+                    return Outcome(False, f'Get "{url}": stopped after {_REDIRECTS} redirects')
+                return Outcome(True, body) if 200 <= status < 400 else Outcome(False, f"HTTP probe failed with statuscode: {status}")
         except TimeoutError:
             return Outcome(False, f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)')
         except aiohttp.ClientConnectorError as error:
-            return Outcome(False, f'Get "{url}": dial tcp {shown}:{port}: connect: {_reason(error.os_error)}')
-        except (aiohttp.ClientError, OSError) as error:
+            return Outcome(False, f'Get "{url}": dial tcp {where}: connect: {_reason(error.os_error)}')
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             return Outcome(False, f'Get "{url}": {error}')
+
+    async def http_hook(self, action: HTTPGetAction, address: str, container: Container, timeout: float) -> Outcome:
+        """A lifecycle hook's GET: any answer will do. One that says https of a server that only speaks http is asked again without TLS, and
+        then without credentials."""
+        import aiohttp
+
+        try:
+            url, where = _url(action, address, container)
+        except ValueError as error:
+            return Outcome(False, str(error))
+        headers = _headers(action, self._agent.replace("kube-probe", "kube-lifecycle"))
+        limit = aiohttp.ClientTimeout(total=timeout)
+        try:
+            try:
+                async with self._client().get(url, headers=headers, timeout=limit):
+                    return Outcome(True, "")
+            except aiohttp.ClientConnectorSSLError:
+                headers.pop("Authorization", None)
+                async with self._client().get("http" + url.removeprefix("https"), headers=headers, timeout=limit):
+                    return Outcome(True, "")
+        except TimeoutError:
+            return Outcome(False, f'Get "{url}": context deadline exceeded')
+        except aiohttp.ClientConnectorError as error:
+            return Outcome(False, f'Get "{url}": dial tcp {where}: connect: {_reason(error.os_error)}')
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return Outcome(False, f'Get "{url}": {error}')
+
+    def _client(self) -> aiohttp.ClientSession:
+        import aiohttp
+
+        if self._session is None:
+            connector = aiohttp.TCPConnector(ssl=False, force_close=True, limit=0)
+            self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
+        return self._session
 
     async def tcp(self, action: TCPSocketAction, address: str, container: Container, timeout: float) -> Outcome:
         """Open a connection and close it again."""
@@ -114,24 +158,53 @@ class Handlers:
         import grpc
 
         shown = f"[{address}]" if ":" in address else address
-        request = b"\x0a" + bytes([len(service)]) + service.encode() if service else b""
-        async with grpc.aio.insecure_channel(f"{shown}:{port}", options=(("grpc.enable_http_proxy", 0),)) as channel:
+        options = (("grpc.enable_http_proxy", 0), ("grpc.primary_user_agent", self._agent))
+        async with grpc.aio.insecure_channel(f"{shown}:{port}", options=options) as channel:
             try:
                 call = channel.unary_unary("/grpc.health.v1.Health/Check", None, None)
-                answer: bytes = await call(request, timeout=timeout)
+                answer: bytes = await call(_health_request(service), timeout=timeout)
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-                    return Outcome(
-                        False, f"this server does not implement the grpc health protocol (grpc.health.v1.Health): {error.details()}"
-                    )
+                    words = "error: this server does not implement the grpc health protocol (grpc.health.v1.Health)"
+                    return Outcome(False, f"{words}: {error.details()}")
                 if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                    return Outcome(
-                        False, f'timeout: failed to connect service "{shown}:{port}" within {_seconds(timeout)}: context deadline exceeded'
-                    )
+                    return Outcome(False, f"timeout: health rpc did not complete within {_seconds(timeout)}")
                 return Outcome(False, f"error: health rpc probe failed: {error.details()}")
-        if answer == b"\x08\x01":
+        status = answer[1] if len(answer) >= 2 and answer[0] == 0x08 else 0
+        if status == _SERVING:
             return Outcome(True, "service healthy")
-        return Outcome(False, 'service unhealthy (responded with "NOT_SERVING")')
+        return Outcome(False, f'service unhealthy (responded with "{_HEALTH.get(status, str(status))}")')
+
+
+def _url(action: HTTPGetAction, address: str, container: Container) -> tuple[str, str]:
+    """(the URL, host:port) of an action. Raises ValueError for a port that the container does not have."""
+    port = port_number(action.port or 80, container)
+    host = action.host or address
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    path = action.path if action.path.startswith("/") else "/" + action.path
+    return f"{(action.scheme or 'HTTP').lower()}://{where}{path}", where
+
+
+def _headers(action: HTTPGetAction, agent: str) -> dict[str, str]:
+    headers = {"User-Agent": agent, "Accept": "*/*", "Connection": "close"}
+    for given in action.httpHeaders:
+        name = next((known for known in headers if known.lower() == given.name.lower()), given.name)
+        headers[name] = given.value
+    # a header that is given without a value is one not to be sent
+    return {name: value for name, value in headers.items() if value or name.lower() not in ("user-agent", "accept")}
+
+
+def _health_request(service: str) -> bytes:
+    """HealthCheckRequest, by hand: one field, `string service = 1`."""
+    if not service:
+        return b""
+    name = service.encode()
+    length, size = len(name), bytearray()
+    while length > 0x7F:
+        size.append(length & 0x7F | 0x80)
+        length >>= 7
+    size.append(length)
+    return b"\x0a" + bytes(size) + name
 
 
 def _quoted(action: ExecAction) -> str:

@@ -29,6 +29,7 @@ from minikube_py.kubelet.options import KubeletOptions
 from minikube_py.kubelet.pods import Pods
 from minikube_py.kubelet.probes import Probes
 from minikube_py.kubelet.runtime import Observer
+from minikube_py.kubelet.staticpods import StaticPods
 from minikube_py.kubelet.tokens import Tokens
 from minikube_py.kubelet.tools import Tools
 from minikube_py.kubelet.volumes.claims import Claims
@@ -61,6 +62,9 @@ class Kubelet:
         self._pod_informer = Informer(client, Pod, field_selector=f"spec.nodeName={options.node_name}")
         self._services = Informer(client, Service)
         self.pods = Pods(self._pod_informer, self._services)
+        self._static: StaticPods | None = None
+        if options.static_pod_path is not None:
+            self._static = StaticPods(client, options.static_pod_path, options.node_name, clock, self.pods.static_changed)
         self._events = EventRecorder(client, "kubelet", options.node_name, clock)
         self._handlers = Handlers(cri, f"kube-probe/{'.'.join(options.version.lstrip('v').split('.')[:2])}")
         probes = Probes(self._handlers, self._events, self.pods.wake)
@@ -91,10 +95,12 @@ class Kubelet:
                 restrict_oom_score_adj=options.restrict_oom_score_adj,
             ),
             pod_by_uid=self.pods.by_uid,
+            is_blocked=self.pods.is_blocked,
+            mirror_of=self._static.mirror if self._static is not None else lambda _: None,
             allocatable=machine.allocatable(facts, options),
         )
         self._allocatable = self.tools.allocatable
-        self.pods.bind(self.tools)
+        self.pods.bind(self.tools, self._static)
         self.node = NodeAgent(client, cri, options, self._events, facts, clock)
 
     def _host(self) -> Host:
@@ -119,9 +125,16 @@ class Kubelet:
             ("kubelet pods", self.pods.run),
             ("kubelet log rotation", LogRotation(self.tools, self.pods).run),
         ]
+        if self._static is not None:
+            made += [("kubelet static pods", self._static.watch), ("kubelet mirror pods", self._keep_mirrors)]
         if self._server_tls is not None:
             made.append(("kubelet endpoint", self._serve))
         return made
+
+    async def _keep_mirrors(self, health: Health) -> None:
+        assert self._static is not None
+        name = self.options.node_name
+        await self._static.keep_mirrors(health, lambda: self.node.informer.get(name), lambda: self.pods.workers)
 
     async def _serve(self, health: Health) -> None:
         from minikube_py.kubelet import tunnel

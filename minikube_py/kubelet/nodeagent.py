@@ -148,6 +148,17 @@ class NodeAgent:
         return Runtime(
             version=f"{version.runtime_name}://{version.runtime_version}",
             problem=", ".join(problems),
+            handlers=[
+                {
+                    "name": handler.name,
+                    "features": {
+                        "recursiveReadOnlyMounts": handler.features.recursive_read_only_mounts,
+                        "userNamespaces": handler.features.user_namespaces,
+                    },
+                }
+                for handler in status.runtime_handlers
+            ],
+            features={"supplementalGroupsPolicy": status.features.supplemental_groups_policy} if status.HasField("features") else {},
             images=[((*image.repo_digests, *image.repo_tags), image.size) for image in images],
         )
 

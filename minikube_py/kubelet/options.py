@@ -22,6 +22,8 @@ class KubeletOptions:
     log_dir: Path = Path("/var/log/pods")
     storage_dir: Path = Path("/var/lib/minikube-py/agent/storage")
     """Where the volumes of the built-in storage class are, a directory each: users' data."""
+    static_pod_path: Path | None = None
+    """Where the manifests of static pods lie; None for a node that has none."""
     cluster_domain: str = "cluster.local"
     cluster_dns: tuple[str, ...] = ()
     resolv_conf: Path = Path("/etc/resolv.conf")

@@ -14,9 +14,12 @@ from minikube_py.kubelet.resize import Resize
 from minikube_py.kubelet.resources import is_sidecar
 from minikube_py.kubelet.restarts import BackoffTable
 from minikube_py.kubelet.state import ContainerRecord, PodState, RunState, container_hash
-from minikube_py.types.pod import Container, Pod
+from minikube_py.types.pod import Container, ContainerRestartRule, Pod
 
 NO_RESIZE = Resize()
+
+
+RESTART_ALL = "RestartAllContainers"
 
 
 class Verdict(Enum):
@@ -60,6 +63,8 @@ class Plan(NamedTuple):
     start: tuple[Container, ...] = ()
     resize: Resize = Resize()
     """What running containers are to be given, after what is killed has ended."""
+    reset: tuple[ContainerRecord, ...] = ()
+    """Containers to be ended and removed, in this order, for all of the pod's to start anew in the sandbox that stays."""
     waiting: Mapping[str, Waiting] = {}
     """Containers that would start if they were not held back, by name."""
     again_after: float | None = None
@@ -68,7 +73,7 @@ class Plan(NamedTuple):
     @property
     def idle(self) -> bool:
         """Whether nothing is to be done now."""
-        return not (self.kill_pod or self.create_sandbox or self.kills or self.start or self.resize.due)
+        return not (self.kill_pod or self.create_sandbox or self.kills or self.start or self.resize.due or self.reset)
 
 
 def restart_policy(pod: Pod, container: Container) -> str:
@@ -86,14 +91,49 @@ def should_restart(pod: Pod, container: Container, record: ContainerRecord | Non
         return False
     if record.state in (RunState.UNKNOWN, RunState.CREATED):
         return True
-    for rule in container.restartPolicyRules:
-        codes = rule.exitCodes
-        if codes is not None and (record.exit_code in codes.values) == (codes.operator == "In"):
-            return rule.action == "Restart"
+    return restarts_after(pod, container, record.exit_code)
+
+
+def restarts_after(pod: Pod, container: Container, code: int) -> bool:
+    """Whether a container that ended with that code runs again: the first of its rules that matches says so, or its policy."""
+    if _rule(container, code) is not None:
+        return True  # both actions that a rule can have restart the container
     policy = restart_policy(pod, container)
     if policy == "OnFailure":
-        return record.exit_code != 0
+        return code != 0
     return policy == "Always"
+
+
+def _rule(container: Container, code: int) -> ContainerRestartRule | None:
+    if not container.restartPolicy:
+        return None
+    for rule in container.restartPolicyRules:
+        codes = rule.exitCodes
+        if codes is not None and (code in codes.values) == (codes.operator == "In"):
+            return rule
+    return None
+
+
+def _to_reset(pod: Pod, state: PodState) -> tuple[ContainerRecord, ...]:
+    """The containers that go since one of them has ended in a way that restarts them all (KEP-5532): that one last."""
+    causes: list[ContainerRecord] = []
+    others: list[ContainerRecord] = []
+    for container in (*pod.spec.containers, *pod.spec.initContainers):
+        records = state.all_of(container.name)
+        rule = _rule(container, records[0].exit_code) if records and records[0].state is RunState.EXITED else None
+        is_cause = rule is not None and rule.action == RESTART_ALL
+        (causes if is_cause else others).extend(records)
+    return (*others, *causes) if causes else ()
+
+
+def restarts_all(pod: Pod, state: PodState) -> bool:
+    """Whether all containers of the pod are being restarted."""
+    return bool(_to_reset(pod, state))
+
+
+def can_restart_all(pod: Pod) -> bool:
+    """Whether any container of the pod has a rule that restarts them all."""
+    return any(r.action == RESTART_ALL for c in (*pod.spec.initContainers, *pod.spec.containers) for r in c.restartPolicyRules)
 
 
 def sandbox_changed(pod: Pod, state: PodState) -> tuple[bool, int]:
@@ -112,6 +152,9 @@ def sandbox_changed(pod: Pod, state: PodState) -> tuple[bool, int]:
 def compute(pod: Pod, state: PodState, verdicts: Verdicts, backoff: BackoffTable, now: float, resize: Resize = NO_RESIZE) -> Plan:
     """The plan for a pod that is to run; `pod` is as it was allocated, `resize` what its running containers lack of that."""
     new_sandbox, attempt = sandbox_changed(pod, state)
+    if pod.metadata.deletionTimestamp is None and (reset := _to_reset(pod, state)):
+        remaining = backoff.remaining(backoff_key(pod, reset[-1].name), reset[-1].finished_at, now)
+        return Plan(attempt=attempt, again_after=remaining) if remaining > 0 else Plan(attempt=attempt, reset=reset)
     if new_sandbox:
         return _from_scratch(pod, state, attempt, backoff, now)
     kills: list[Kill] = []
@@ -234,7 +277,7 @@ def _sidecar(
     if record.state is RunState.UNKNOWN:
         kill = Kill(record, f"Init container {container.name} is in unknown state, try killing it before restart")
     if kill is not None:
-        kills.append(kill._replace(message=kill.message + ", will be restarted"))
+        kills.append(kill)
         start.append(container)
         return False
     return container.startupProbe is None or verdicts.startup.get(record.id) is Verdict.SUCCESS
@@ -281,9 +324,10 @@ def _probe_grace(probe: object) -> int | None:
     return getattr(probe, "terminationGracePeriodSeconds", None)
 
 
-def backoff_key(pod: Pod, container: Container) -> str:
+def backoff_key(pod: Pod, name: str) -> str:
     """Under which a container's crashes are counted."""
-    return f"{pod.metadata.uid}_{container.name}_{container_hash(container)}"
+    declared = next((c for c in (*pod.spec.containers, *pod.spec.initContainers, *pod.spec.ephemeralContainers) if c.name == name), None)
+    return f"{pod.metadata.uid}_{name}_{container_hash(declared) if declared is not None else ''}"
 
 
 def _hold_back(plan: Plan, pod: Pod, state: PodState, backoff: BackoffTable, now: float) -> Plan:
@@ -293,7 +337,7 @@ def _hold_back(plan: Plan, pod: Pod, state: PodState, backoff: BackoffTable, now
     again: float | None = None
     for container in plan.start:
         record = state.of(container.name)
-        key = backoff_key(pod, container)
+        key = backoff_key(pod, container.name)
         remaining = 0.0
         if record is not None and record.state is RunState.EXITED:
             remaining = backoff.remaining(key, record.finished_at, now)

@@ -15,7 +15,9 @@ from minikube_py.aio import Health, Tasks
 from minikube_py.control import Informer
 from minikube_py.cri import errors
 from minikube_py.cri.events import EventKind
-from minikube_py.kubelet import resources
+from minikube_py.kubelet import manifests, resources
+from minikube_py.kubelet.admission import is_static
+from minikube_py.kubelet.staticpods import StaticPods
 from minikube_py.kubelet.tools import Tools
 from minikube_py.kubelet.volumes import manager
 from minikube_py.kubelet.worker import PodWorker
@@ -30,6 +32,7 @@ class Pods:
 
     def __init__(self, informer: Informer[Pod], services: Informer[Service]) -> None:
         self._informer, self._services = informer, services
+        self._static: StaticPods | None = None
         self._tools: Tools | None = None
         self._by_uid: dict[str, Pod] = {}
         self._workers: dict[str, PodWorker] = {}
@@ -38,9 +41,9 @@ class Pods:
         self._burstable = -1
         self._listening = False
 
-    def bind(self, tools: Tools) -> None:
-        """Give the workers what they work with."""
-        self._tools = tools
+    def bind(self, tools: Tools, static: StaticPods | None = None) -> None:
+        """Give the workers what they work with, and the pods of the node's own manifests."""
+        self._tools, self._static = tools, static
 
     @property
     def workers(self) -> Mapping[str, PodWorker]:
@@ -48,22 +51,25 @@ class Pods:
         return self._workers
 
     def by_uid(self, uid: str) -> Pod | None:
-        """The pod as the API has it."""
-        return self._by_uid.get(uid)
+        """The pod as the API, or the node's own manifest, has it."""
+        found = self._by_uid.get(uid)
+        return found if found is not None or self._static is None else self._static.get(uid)
 
     def find(self, namespace: str, name: str) -> PodWorker | None:
         """The worker of the pod that has that name now."""
         pod = self._informer.get(f"{namespace}/{name}")
-        return self._workers.get(pod.metadata.uid) if pod is not None else None
+        if pod is None:
+            return None
+        return self._workers.get(pod.metadata.annotations.get(manifests.MIRROR, pod.metadata.uid))
 
     def all(self) -> tuple[Pod, ...]:
-        """The node's pods as the API has them."""
-        return tuple(self._by_uid.values())
+        """The node's pods as they are asked for."""
+        return (*self._by_uid.values(), *(self._static.all() if self._static is not None else ()))
 
     def active(self) -> Iterable[Pod]:
         """The pods that have not ended, and have not given back what they used."""
-        for uid, pod in self._by_uid.items():
-            worker = self._workers.get(uid)
+        for pod in self.all():
+            worker = self._workers.get(pod.metadata.uid)
             if pod.status.phase not in ("Succeeded", "Failed") and not (worker is not None and worker.reclaimed):
                 yield pod
 
@@ -84,14 +90,16 @@ class Pods:
         await asyncio.to_thread(tools.cgroups.setup)
         await self._informer.synced.wait()
         await self._services.synced.wait()
+        if self._static is not None:
+            await self._static.read.wait()
         await asyncio.to_thread(lambda: tools.allocations.load(_uids_on_disk(tools)))
         self._live = True
         if not self._listening:
             self._listening = True
             self._informer.listen(self._changed)
         else:
-            for uid in tuple(self._by_uid):
-                self._ensure(uid)
+            for pod in self.all():
+                self._ensure(pod.metadata.uid)
         relist = asyncio.create_task(self._relist_now_and_then(tools), name="kubelet relist")
         try:
             async for event in tools.cri.events():
@@ -118,10 +126,25 @@ class Pods:
         """Look at everything: what the runtime has and nobody wants gets a worker too, which ends it."""
         states = await tools.observer.pods()
         left_behind = await asyncio.to_thread(_uids_on_disk, tools)
-        for uid in {*states, *self._by_uid, *left_behind}:
+        for uid in {*states, *(pod.metadata.uid for pod in self.all()), *left_behind}:
             self._ensure(uid)
 
+    def static_changed(self, uid: str) -> None:
+        """A manifest of the node's own came or went."""
+        self._ensure(uid)
+        self._weigh_burstable()
+
+    def is_blocked(self, pod: Pod) -> bool:
+        """Whether another pod of the same name, which a changed manifest has replaced, has not ended yet."""
+        others = (worker.pod for uid, worker in self._workers.items() if uid != pod.metadata.uid)
+        return any(other is not None and other.key == pod.key and is_static(other) for other in others)
+
     def _changed(self, old: Pod | None, new: Pod | None) -> None:
+        seen = new or old
+        if seen is not None and manifests.is_mirror(seen):
+            if self._static is not None:
+                self.wake(self._static.observe(old, new))
+            return
         if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
             if self._by_uid.get(old.metadata.uid) is old:
                 del self._by_uid[old.metadata.uid]
@@ -136,7 +159,7 @@ class Pods:
             return
         worker = self._workers.get(uid)
         if worker is None:
-            pod = self._by_uid.get(uid)
+            pod = self.by_uid(uid)
             worker = self._workers[uid] = PodWorker(self._tools, uid, pod)
             name = pod.key if pod is not None else uid
             self._tasks.spawn(worker.run(), f"pod {name}").add_done_callback(lambda _: self._ended(uid))
@@ -147,12 +170,16 @@ class Pods:
 
     def _ended(self, uid: str) -> None:
         self._workers.pop(uid, None)
+        if self._static is not None:
+            self._static.ended()
+            for pod in self._static.all():
+                self.wake(pod.metadata.uid)
 
     def _weigh_burstable(self) -> None:
         tools = self._tools
         if tools is None or not self._live:
             return
-        milli = resources.burstable_requests(p for p in self._by_uid.values() if p.status.phase not in ("Succeeded", "Failed"))
+        milli = resources.burstable_requests(p for p in self.all() if p.status.phase not in ("Succeeded", "Failed"))
         if milli != self._burstable:
             self._burstable = milli
             self._tasks.spawn(asyncio.to_thread(tools.cgroups.set_burstable, milli), "burstable cgroup")

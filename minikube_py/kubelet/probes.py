@@ -98,6 +98,9 @@ class Probes:
                 self._events.record(
                     pod, "Warning", "Unhealthy", f"{title} probe failed: {outcome.text}", field_path=f"spec.containers{{{container.name}}}"
                 )
+            elif outcome.warning:
+                said = f"{key.kind.capitalize()} probe warning: {outcome.text}"
+                self._events.record(pod, "Warning", "ProbeWarning", said, field_path=f"spec.containers{{{container.name}}}")
             run = probing.observe(run, outcome.ok)
             found = probing.verdict(run, probe)
             if found is not None and self._verdicts.get(key) is not found:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from minikube_py.kubelet import phase as phases
 from minikube_py.kubelet import plan as planning
 from minikube_py.kubelet import resize
+from minikube_py.kubelet.admission import is_static
 from minikube_py.kubelet.plan import Verdict, Verdicts, Waiting
 from minikube_py.kubelet.resources import Amounts, is_sidecar, pod_level, qos_class
 from minikube_py.kubelet.state import ContainerRecord, PodState, RunState
@@ -18,6 +20,9 @@ from minikube_py.types.meta import timestamp
 from minikube_py.types.pod import Container, ContainerStatus, Pod
 
 Status = dict[str, Any]
+_TERMINAL = ("Succeeded", "Failed")
+_MESSAGES_LIMIT = 12 * 1024
+_REMOVED = "The container is removed because RestartAllContainers in place"
 
 
 OCCASIONAL = frozenset({"PodResizePending", "PodResizeInProgress"})
@@ -57,13 +62,18 @@ def generate(pod: Pod, state: PodState, facts: Facts) -> Status:
     init = [_container(pod, c, state, facts, is_init=True) for c in pod.spec.initContainers]
     main = [_container(pod, c, state, facts, is_init=False, initialized=initialized) for c in pod.spec.containers]
     ephemeral = [_container(pod, c, state, facts, is_init=False, initialized=True) for c in pod.spec.ephemeralContainers]
-    phase = facts.phase or _phase(pod, init, main, facts.ending)
+    if facts.lost and not is_static(pod):
+        _lose(pod, init, main)
+    _shorten((*init, *main, *ephemeral))
+    phase = facts.phase or phases.phase(pod, init, main, facts.ending)
+    if facts.lost and not is_static(pod) and phase not in _TERMINAL:
+        phase = "Failed"  # what was to end has ended, and nobody saw it succeed
     some_run = bool(state.running)
-    if phase in ("Succeeded", "Failed") and some_run:
-        shown = pod.status.phase if pod.status.phase not in ("Succeeded", "Failed") else "Running"
+    if phase in _TERMINAL and some_run:
+        shown = pod.status.phase if pod.status.phase not in _TERMINAL else "Running"
     else:
         shown = phase
-    if pod.status.phase in ("Succeeded", "Failed"):
+    if pod.status.phase in _TERMINAL:
         shown = pod.status.phase
     status: Status = {"phase": shown, "observedGeneration": pod.metadata.generation}
     if facts.reason or pod.status.reason:
@@ -129,8 +139,10 @@ def _container(pod: Pod, container: Container, state: PodState, facts: Facts, *,
     held = waiting is not None and not facts.ending and planning.should_restart(pod, container, newest)
     last: Status | None = None
     if newest is None:
-        if facts.lost and previous is not None and previous.state.running is not None:
-            shown: Status = {"terminated": _lost(previous, "The container could not be located when the pod was terminated")}
+        if previous is not None and planning.can_restart_all(pod) and not facts.ending and previous.state.waiting is None:
+            shown: Status = {"waiting": {"reason": phases.RESTARTING_ALL, "message": _REMOVED}}
+            ended = _kept(previous) if previous.state.terminated is not None else {"exitCode": 137}
+            last = {"terminated": {**ended, "reason": phases.RESTARTING_ALL, "message": _REMOVED}}
         elif previous is not None and previous.state.terminated is not None:
             shown = {"terminated": _kept(previous)}
         elif waiting is not None:
@@ -206,6 +218,16 @@ def _waiting(waiting: Waiting) -> Status:
     return {"reason": waiting.reason, **({"message": waiting.message} if waiting.message else {})}
 
 
+def _shorten(statuses: Sequence[Status]) -> None:
+    """All messages of a pod's ended containers together are bounded."""
+    limit = _MESSAGES_LIMIT // max(len(statuses), 1)
+    for status in statuses:
+        for state in (status["state"], status["lastState"]):
+            ended = state.get("terminated")
+            if ended and len(ended.get("message", "")) * 4 > limit and len(whole := ended["message"].encode()) > limit:
+                ended["message"] = whole[:limit].decode("utf-8", "ignore")
+
+
 def _terminated(record: ContainerRecord) -> Status:
     out: Status = {"exitCode": record.exit_code, "reason": record.reason}
     if record.message:
@@ -218,11 +240,21 @@ def _terminated(record: ContainerRecord) -> Status:
     return out
 
 
-def _lost(previous: ContainerStatus, message: str) -> Status:
-    out: Status = {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": message}
-    if previous.containerID:
-        out["containerID"] = previous.containerID
-    return out
+def _lose(pod: Pod, init: Sequence[Status], main: Sequence[Status]) -> None:
+    """Everything has ended: a container of an initialized pod of which that is not known has ended somehow."""
+    message = "The container could not be located when the pod was terminated"
+    lost = {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": message}
+    reached = max((i for i, s in enumerate(init) if "waiting" not in s["state"] or s["lastState"].get("terminated")), default=-1)
+    initialized = all(_initialized_by(c, s) for c, s in zip(pod.spec.initContainers, init, strict=True)) or any(phases.has_started(main))
+    for status in (*init[: reached + 1], *(main if initialized else ())):
+        if "terminated" not in status["state"]:
+            id_ = {"containerID": status["containerID"]} if "running" in status["state"] and status.get("containerID") else {}
+            status["state"] = {"terminated": {**lost, **id_}}
+            status["ready"] = status["started"] = False
+
+
+def _initialized_by(container: Container, status: Status) -> bool:
+    return bool(status["started"]) if is_sidecar(container) else bool(status["ready"])
 
 
 def _kept(previous: ContainerStatus) -> Status:
@@ -242,58 +274,6 @@ def _plain(view: Any) -> Status:
     return out
 
 
-# Phase
-
-
-def _phase(pod: Pod, init: Sequence[Status], main: Sequence[Status], ending: bool) -> str:
-    policy = pod.spec.restartPolicy
-    started = any(s["state"].get("running") or s["state"].get("terminated") or s["lastState"].get("terminated") for s in main)
-    pending = False
-    for container, status in zip(pod.spec.initContainers, init, strict=True):
-        terminated = status["state"].get("terminated") or (status["lastState"].get("terminated") if "waiting" in status["state"] else None)
-        if is_sidecar(container):
-            if not (status["state"].get("running") and status["started"]) and not started:
-                pending = True
-        elif status["state"].get("terminated") is not None:
-            if status["state"]["terminated"]["exitCode"] != 0:
-                if policy == "Never" or ending:
-                    return "Failed"
-                pending = True
-        elif terminated is not None or not status["ready"]:
-            pending = True
-    if pending and not started:
-        return "Failed" if ending and _any_failed(init) else "Pending"
-    waiting = running = stopped = succeeded = 0
-    for status in main:
-        shown = status["state"]
-        if "running" in shown:
-            running += 1
-        elif "terminated" in shown:
-            stopped += 1
-            succeeded += shown["terminated"]["exitCode"] == 0
-        elif status["lastState"].get("terminated") is not None:
-            stopped += 1
-        else:
-            waiting += 1
-    if waiting:
-        return "Pending"
-    if running:
-        return "Running"
-    if not stopped:
-        return "Pending"
-    if ending:
-        return "Succeeded" if stopped == succeeded else "Failed"
-    if policy == "Always":
-        return "Running"
-    if stopped == succeeded:
-        return "Succeeded"
-    return "Failed" if policy == "Never" else "Running"
-
-
-def _any_failed(statuses: Sequence[Status]) -> bool:
-    return any((s["state"].get("terminated") or {}).get("exitCode", 0) != 0 for s in statuses)
-
-
 # Conditions
 
 
@@ -309,6 +289,8 @@ def _conditions(pod: Pod, state: PodState, init: Sequence[Status], main: Sequenc
         "ContainersReady": containers_ready,
         "PodScheduled": {"status": "True"},
     }
+    if planning.can_restart_all(pod):
+        made["AllContainersRestarting"] = _restarting(pod, state, phase)
     before = {c.type: c for c in pod.status.conditions}
     out: list[Status] = []
     for type_, condition in made.items():
@@ -326,6 +308,14 @@ def _conditions(pod: Pod, state: PodState, init: Sequence[Status], main: Sequenc
     return [*({**condition, "lastProbeTime": None} for condition in facts.resize), *out]
 
 
+def _restarting(pod: Pod, state: PodState, phase: str) -> Status:
+    if phase in _TERMINAL:
+        return {"status": "False", "reason": "PodCompleted" if phase == "Succeeded" else "PodFailed"}
+    if not planning.restarts_all(pod, state):
+        return {"status": "False"}
+    return {"status": "True", "reason": "RestartAllContainersStarted", "message": "container exited with restart policy rule"}
+
+
 def _sidecars(pod: Pod, init: Sequence[Status]) -> list[Status]:
     return [status for container, status in zip(pod.spec.initContainers, init, strict=True) if is_sidecar(container)]
 
@@ -337,7 +327,8 @@ def _initialized(pod: Pod, init: Sequence[Status], main: Sequence[Status], phase
         done = (bool(status["started"]) or started) if is_sidecar(container) else bool(status["ready"])
         if not done and not started:
             incomplete.append(container.name)
-    if not incomplete:
+    was = any(c.type == "Initialized" and c.status == "True" for c in pod.status.conditions) and planning.can_restart_all(pod)
+    if not incomplete or was:
         return {"status": "True", **({"reason": "PodCompleted"} if phase == "Succeeded" else {})}
     return {
         "status": "False",

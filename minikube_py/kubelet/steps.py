@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from minikube_py.client.transport import TransportError
 from minikube_py.cri import errors
-from minikube_py.kubelet import containers, dns, env, hosts, resize, resources
+from minikube_py.kubelet import containers, dns, env, hosts, keyfiles, resize, resources
 from minikube_py.kubelet import plan as planning
 from minikube_py.kubelet.containers import ConfigError, MountSpec
 from minikube_py.kubelet.fields import Addresses
@@ -98,6 +98,8 @@ class Steps:
         """A new sandbox. Raises StepError."""
         tools = self._tools
         try:
+            if pod.spec.hostUsers is False:
+                raise dns.HostnameError("can't set `spec.hostUsers: false`, this node does not support user namespaces")
             config = await self.sandbox_config(pod, attempt, cgroup)
         except (dns.HostnameError, OSError) as error:
             message = f"Failed to create pod sandbox: {error}"
@@ -196,14 +198,19 @@ class Steps:
         attempt = newest.attempt + 1 if newest is not None else self._first_attempt(pod, container)
         if newest is not None and newest.state is RunState.EXITED:
             now = tools.clock.time()
-            tools.restarts.next(planning.backoff_key(pod, container), newest.finished_at, now)
+            tools.restarts.next(planning.backoff_key(pod, name), newest.finished_at, now)
         try:
-            variables = env.build(pod, container, self._env_sources(pod, ips))
+            sources = self._env_sources(pod, ips)
+            if keyfiles.wanted(container):
+                sources = sources._replace(key_files=await asyncio.to_thread(keyfiles.read, container, paths))
+            variables = env.build(pod, container, sources)
             can_recurse = any(m.recursiveReadOnly for m in container.volumeMounts) and await self._recursive_read_only()
             directory = tools.options.pod_dir(pod.metadata.uid)
             mounts = await containermounts.container_mounts(pod, container, directory, paths, variables, can_recurse)
             mounts += await asyncio.to_thread(self._own_mounts, pod, container, ips)
             target = state.of(container.targetContainerName) if container.targetContainerName else None
+            if container.targetContainerName and target is None:
+                raise ConfigError(f"unable to find target container {container.targetContainerName}")
             config = containers.container_config(
                 pod,
                 container,
@@ -253,7 +260,7 @@ class Steps:
             return await handlers.exec(container_id, hook.exec, timeout)
         if hook.httpGet is not None:
             address = ips[0] if ips else ""
-            return await handlers.http(hook.httpGet, address, container, timeout or 3600.0, "kube-lifecycle/1.36")
+            return await handlers.http_hook(hook.httpGet, address, container, timeout or 3600.0)
         if hook.sleep is not None:
             await asyncio.sleep(min(hook.sleep.seconds, timeout) if timeout else hook.sleep.seconds)
             return Outcome(True, "")

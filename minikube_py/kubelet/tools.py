@@ -50,5 +50,9 @@ class Tools:
     services: Informer[Service]
     node: Node
     pod_by_uid: Callable[[str], Pod | None]
+    is_blocked: Callable[[Pod], bool]
+    """Whether a static pod has to wait for the one that it replaces."""
+    mirror_of: Callable[[Pod], Pod | None]
+    """What shows a static pod in the API, while there is one."""
     allocatable: Mapping[str, str] = field(default_factory=dict)
     restarts: BackoffTable = field(default_factory=BackoffTable)

@@ -22,10 +22,11 @@ from minikube_py.cri import errors
 from minikube_py.kubelet import garbage, resize
 from minikube_py.kubelet import plan as planning
 from minikube_py.kubelet import status as statuses
+from minikube_py.kubelet.admission import is_static
 from minikube_py.kubelet.killing import Killer
 from minikube_py.kubelet.objects import ObjectsUnavailable
 from minikube_py.kubelet.plan import Plan, Waiting
-from minikube_py.kubelet.state import PodState
+from minikube_py.kubelet.state import PodState, RunState
 from minikube_py.kubelet.steps import ResizeError, StepError, Steps
 from minikube_py.kubelet.tools import Tools
 from minikube_py.kubelet.volumes import manager
@@ -60,6 +61,7 @@ class PodWorker:
         self._woken = asyncio.Event()
         self._pod = pod
         self._written: statuses.Status | None = None
+        self._mirrored = ""
         self._ending: Ending | None = None
         self._starting: asyncio.Task[None] | None = None
         self._waiting: dict[str, Waiting] = {}
@@ -146,6 +148,8 @@ class PodWorker:
         present = self._look()
         self.state = await self._tools.observer.pod(self.uid)
         pod = self._pod
+        if pod is not None and present and not self.state.sandboxes and is_static(pod) and self._tools.is_blocked(pod):
+            return None  # woken when the pod of before has ended
         if self._ending is None:
             self._ending = self._why_end(present)
         if pod is None or self._ending is not None:
@@ -271,6 +275,8 @@ class PodWorker:
                     tools.events.record(pod, "Normal", "SandboxChanged", message)
             elif plan.kills:
                 await self._killer.kill_and_wait(pod, plan.kills, state)
+            elif plan.reset:
+                await self._reset(pod, plan)
             if plan.resize.due:
                 try:
                     await self._steps.resize_pod(pod, state, plan.resize)
@@ -291,6 +297,15 @@ class PodWorker:
         finally:
             self._starting = None
             self._woken.set()
+
+    async def _reset(self, pod: Pod, plan: Plan) -> None:
+        """Take all containers of the pod away; they start anew at the next round."""
+        tools, cause = self._tools, plan.reset[-1]
+        tools.restarts.next(planning.backoff_key(pod, cause.name), cause.finished_at, tools.clock.time())
+        await self._killer.kill_and_wait(pod, tuple(planning.Kill(r, "") for r in plan.reset if r.state is not RunState.EXITED), self.state)
+        await self._write(pod, self._status(pod))
+        for record in plan.reset:
+            await tools.cri.remove_container(record.id)
 
     async def _start_containers(self, pod: Pod, plan: Plan, state: PodState, cgroup: str, paths: dict[str, str]) -> None:
         ips = statuses.pod_ips(pod, state, self._tools.options.node_ips)
@@ -344,8 +359,8 @@ class PodWorker:
 
     def _forced_grace(self) -> int | None:
         """A pod whose object went under our eyes was force-deleted, which means a second here; one that went while nobody watched gets the
-        grace that its containers' annotations say."""
-        return 1 if self._pod is not None else None
+        grace that its containers' annotations say. A static pod whose manifest went has the grace that it gave itself."""
+        return 1 if self._pod is not None and not is_static(self._pod) else None
 
     def _wake_after_kills(self) -> None:
         for task in self._killer.tasks:
@@ -417,9 +432,14 @@ class PodWorker:
 
     async def _write(self, pod: Pod, status: statuses.Status) -> None:
         """Patch the API's status where it is another one."""
-        if status == self._written:
+        shown: Pod | None = pod
+        if is_static(pod):
+            shown = self._tools.mirror_of(pod)
+            if shown is None or shown.metadata.uid != self._mirrored:
+                self._written, self._mirrored = None, shown.metadata.uid if shown is not None else ""
+        if shown is None or status == self._written:
             return
-        body = statuses.patch(pod, status, self._written)
+        body = statuses.patch(shown, status, self._written)
         try:
             patched = await self._tools.client.patch(
                 Pod, pod.metadata.name, body, pod.metadata.namespace, kind=Patch.STRATEGIC, subresource="status"

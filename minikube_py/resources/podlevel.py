@@ -55,6 +55,17 @@ def hostname(path: str, spec: Obj) -> Faults:
     yield from rules.checked(here, wanted, names.dns1123_subdomain)
 
 
+def proc_mounts(path: str, spec: Obj) -> Faults:
+    """An unmasked /proc is for pods whose users are not the node's."""
+    if spec.get("hostUsers") is False:
+        return
+    for listed in _LISTED:
+        for i, container in enumerate(spec.get(listed) or ()):
+            if (container.get("securityContext") or {}).get("procMount") == "Unmasked":
+                here = f"{path}.{listed}[{i}].securityContext.procMount"
+                yield Cause.invalid(here, "Unmasked", "`hostUsers` must be false to use `Unmasked`")
+
+
 def key_files(path: str, spec: Obj) -> Faults:
     """The volumes of env[].valueFrom.fileKeyRef (KEP-3721): they are emptyDirs of the pod."""
     volumes: dict[str, Obj] = {v.get("name") or "": v for v in spec.get("volumes") or ()}

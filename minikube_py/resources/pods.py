@@ -293,11 +293,14 @@ def _status_faults(obj: Obj, old: Obj) -> Faults:
     if nominated and nominated != before.get("nominatedNodeName"):
         yield from rules.checked("status.nominatedNodeName", nominated, names.dns1123_subdomain)
     policy = old["spec"].get("restartPolicy")
-    sidecars = {c.get("name") for c in old["spec"].get("initContainers") or () if c.get("restartPolicy") == "Always"}
-    own = {c.get("name") for c in old["spec"].get("containers") or () if c.get("restartPolicy") or c.get("restartPolicyRules")}
+    lasting = [*(old["spec"].get("initContainers") or ()), *(old["spec"].get("containers") or ())]
+    rules_given = [rule for c in lasting for rule in c.get("restartPolicyRules") or ()]
+    if any(rule.get("action") == "RestartAllContainers" for rule in rules_given):
+        policy = "Always"  # any container may be started again
+    own = {c.get("name") for c in lasting if (c.get("restartPolicy") or "Never") != "Never" or c.get("restartPolicyRules")}
     for field, which in (("containerStatuses", policy), ("initContainerStatuses", policy), ("ephemeralContainerStatuses", "Never")):
         if which != "Always":
-            yield from _transitions(f"status.{field}", status.get(field) or (), before.get(field) or (), which, sidecars | own)
+            yield from _transitions(f"status.{field}", status.get(field) or (), before.get(field) or (), which, own)
     ips = [p.get("ip", "") for p in status.get("podIPs") or ()]
     for i, address in enumerate(ips):
         if parse_ip(address) is None:

@@ -80,6 +80,7 @@ def pod_spec(path: str, spec: Obj) -> Faults:
         yield from podlevel.resources(f"{path}.resources", spec)
     yield from podlevel.hostname(path, spec)
     yield from podlevel.key_files(path, spec)
+    yield from podlevel.proc_mounts(path, spec)
 
 
 def _containers(path: str, spec: Obj, by_name: Mapping[str, Obj]) -> Faults:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
+import orjson
+
 from minikube_py.schema.definitions import Schema
 from minikube_py.schema.fieldset import NOTHING, SELF, FieldSet, difference, union
 from minikube_py.schema.fieldwalk import added_to_nothing, compared
@@ -101,8 +103,14 @@ def moved(managers: Managers, owner: Owner, added: FieldSet, changed: FieldSet, 
             after[other] = Owned(left, owned.time)
     if taken:
         before = after.pop(owner, None)
-        after[owner] = Owned(union(before.fields, taken) if before else taken, now)
+        after[owner] = Owned(_ordered(union(before.fields, taken) if before else taken), now)
     return after
+
+
+def _ordered(fields: FieldSet) -> FieldSet:
+    """The fields in the order of their names: some clients compare the text, and others parse it and write it again."""
+    out: FieldSet = orjson.loads(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS))
+    return out
 
 
 def capped(managers: Managers) -> Managers:

@@ -109,6 +109,16 @@ class NodeFeatures(View, frozen=True):
     supplementalGroupsPolicy: bool = False
 
 
+class NodeRuntimeHandlerFeatures(View, frozen=True):
+    recursiveReadOnlyMounts: bool = False
+    userNamespaces: bool = False
+
+
+class NodeRuntimeHandler(View, frozen=True):
+    name: str = ""
+    features: NodeRuntimeHandlerFeatures = NodeRuntimeHandlerFeatures()
+
+
 class NodeStatus(View, frozen=True):
     capacity: Quantities = {}
     allocatable: Quantities = {}
@@ -117,6 +127,7 @@ class NodeStatus(View, frozen=True):
     daemonEndpoints: NodeDaemonEndpoints = NodeDaemonEndpoints()
     images: tuple[ContainerImage, ...] = ()
     features: NodeFeatures | None = None
+    runtimeHandlers: tuple[NodeRuntimeHandler, ...] = ()
 
 
 class Node(Object, frozen=True):

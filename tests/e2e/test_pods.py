@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -268,6 +269,42 @@ def test_limits_and_classes(kubectl: Kubectl, shared: Cluster) -> None:
         assert Path(f"/sys/fs/cgroup/memory{shared.cgroup}/kubepods/{parent}pod{uid}").is_dir()
     assert sh(kubectl, "guaranteed", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes").strip() == str(32 << 20)
     assert sh(kubectl, "guaranteed", "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us").strip() == "10000"
+
+
+def test_a_pod_is_resized_while_it_runs(kubectl: Kubectl) -> None:
+    def resize(**amounts: str) -> tuple[str, ...]:
+        container = {"name": "main", "resources": {"limits": amounts, "requests": amounts}}
+        return "patch", "pod", "web", "--subresource", "resize", "-p", json.dumps({"spec": {"containers": [container]}})
+
+    amounts = {"cpu": "100m", "memory": "32Mi"}
+    kubectl.apply(pod("web", resources={"limits": amounts, "requests": amounts}))
+    kubectl.wait("condition=Ready", "pod/web")
+    kubectl(*resize(cpu="150m", memory="48Mi"))
+    kubectl.until("150m", ".status.containerStatuses[0].resources.limits.cpu", "pod/web")
+    kubectl.until("2", ".status.observedGeneration", "pod/web")
+    assert sh(kubectl, "web", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes").strip() == str(48 << 20)
+    assert sh(kubectl, "web", "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us").strip() == "15000"
+    assert status(kubectl, "web")["restartCount"] == 0
+    assert "node didn't have enough allocatable resources: cpu, requested: 100000" in kubectl.fails(*resize(cpu="100", memory="48Mi"))
+    assert "only cpu and memory resources are mutable" in kubectl.fails(*resize(cpu="150m", memory="48Mi", **{"ephemeral-storage": "1Gi"}))
+
+
+def test_a_static_pod_is_shown_by_a_mirror(kubectl: Kubectl, shared: Cluster) -> None:
+    namespace = kubectl.field(".metadata.name", "namespace", kubectl.get("serviceaccount/default")["metadata"]["namespace"])
+    made = pod("static")
+    made["metadata"]["namespace"] = namespace
+    file = shared.data / "agent" / "manifests" / f"{namespace}.yaml"
+    name = f"static-{shared.node_name}"
+    try:
+        file.write_text(json.dumps(made))
+        kubectl.until("Running", ".status.phase", f"pod/{name}")
+        before = status(kubectl, name)["containerID"]
+        kubectl("delete", "pod", name)
+        kubectl.until("Running", ".status.phase", f"pod/{name}")
+        assert status(kubectl, name)["containerID"] == before
+    finally:
+        file.unlink()
+    kubectl("wait", "--for=delete", f"pod/{name}", "--timeout=30s")
 
 
 def test_who_a_container_runs_as(kubectl: Kubectl) -> None:

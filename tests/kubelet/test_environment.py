@@ -171,3 +171,37 @@ def test_hosts_files() -> None:
     assert text.startswith("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n")
     assert "10.0.0.5\th.s.ns.svc.cluster.local\th\n" in text and text.endswith("192.0.2.9\tx\ty\n")
     assert hosts.host_network_hosts("127.0.0.1 here\n", ()).endswith("(host network).\n127.0.0.1 here\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("A='1'\nKEY='v'\nKEY='w'\n", "v"),
+        ("# KEY='no'\n\n  KEY='two\nlines' # said\n", "two\nlines"),
+        ("KEY= 'v'\nKEY='w'", ""),
+        ("A='1'", ""),
+        ("KEY=''", ""),
+    ],
+)
+def test_key_files(text: str, value: str) -> None:
+    assert env.key_of_file(text, "KEY") == value
+
+
+@pytest.mark.parametrize("text", ["KEY", "KEY ='v'", "KEY=v", 'KEY="v"', "KEY=", "='v'", "KEY='v", "KEY='v' w"])
+def test_what_is_no_key_file(text: str) -> None:
+    with pytest.raises(ValueError, match=r"KEY|v"):
+        env.key_of_file(text, "KEY")
+
+
+def test_variables_from_files() -> None:
+    def variable(path: str, key: str, **more: Any) -> dict[str, Any]:
+        return {"env": [{"name": "X", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": path, "key": key, **more}}}]}
+
+    files: dict[tuple[str, str], str | None] = {("v", "f"): "A='1'", ("v", "bad"): "A=1", ("v", "none"): None}
+    assert build(variable("f", "A"), key_files=files)["X"] == "1"
+    assert "X" not in build(variable("f", "B", optional=True), key_files=files)
+    for path, key, said in (("f", "B", 'environment variable key "B" not found in file "f"'), ("bad", "A", "couldn't parse env file")):
+        with pytest.raises(EnvError, match=said):
+            build(variable(path, key), key_files=files)
+    with pytest.raises(EnvError, match="couldn't parse env file"):
+        build(variable("none", "A"), key_files=files)

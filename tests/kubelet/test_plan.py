@@ -133,7 +133,7 @@ def test_a_crash_waits_its_turn() -> None:
     found = state(container(of, state=RunState.EXITED, code=1, ended=NOW - 4))
     backoff = BackoffTable()
     assert started(compute(of, found, backoff=backoff)) == ["main"]
-    backoff.next(plan.backoff_key(of, of.spec.containers[0]), NOW - 30, NOW - 30)
+    backoff.next(plan.backoff_key(of, "main"), NOW - 30, NOW - 30)
     made = compute(of, found, backoff=backoff)
     assert made.idle and made.again_after == pytest.approx(6)
     assert made.waiting["main"] == plan.Waiting("CrashLoopBackOff", "back-off 10s restarting failed container=main pod=p_ns(u)")
@@ -177,3 +177,31 @@ def test_the_back_off_doubles_to_its_limit_and_forgets() -> None:
     assert table.remaining("k", NOW + 700, NOW + 700) == 0
     table.next("k", NOW + 700, NOW + 700)
     assert table.delay("k") == 10
+
+
+RULES = [
+    {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}},
+    {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}},
+]
+
+
+@pytest.mark.parametrize(("code", "again"), [(42, True), (88, True), (1, False), (0, False)])
+def test_rules_of_exit_codes_need_a_policy_of_the_container_s_own(code: int, again: bool) -> None:
+    of = pod({"restartPolicy": "Never", "restartPolicyRules": RULES}, restartPolicy="Never")
+    assert plan.restarts_after(of, of.spec.containers[0], code) is again
+    without = pod({"restartPolicyRules": RULES}, restartPolicy="Never")
+    assert not plan.restarts_after(without, without.spec.containers[0], code)
+
+
+def test_one_container_s_end_restarts_all_of_them() -> None:
+    of = pod({"restartPolicy": "Never", "restartPolicyRules": RULES}, {"name": "other"}, initContainers=[{"name": "first"}])
+    ended = container(of, "first", RunState.EXITED)
+    cause = container(of, state=RunState.EXITED, code=88, ended=NOW - 1)
+    made = compute(of, state(ended, cause, container(of, "other")))
+    assert [r.name for r in made.reset] == ["other", "first", "main"] and not made.kills and not made.start
+    backoff = BackoffTable()
+    backoff.next(plan.backoff_key(of, "main"), NOW - 2, NOW - 2)
+    held = compute(of, state(ended, cause, container(of, "other")), backoff=backoff)
+    assert not held.reset and held.again_after == pytest.approx(9)
+    afresh = compute(of, state())
+    assert started(afresh) == ["first"] and not afresh.create_sandbox

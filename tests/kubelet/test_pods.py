@@ -14,6 +14,7 @@ from minikube_py.kubelet.logrotation import LogRotation
 from minikube_py.types.core import ConfigMap, Node, Secret
 from minikube_py.types.pod import Pod
 from tests.kubelet.agent import NODE, Agent, agent, status
+from tests.support.images import BUSYBOX
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.cluster
@@ -319,3 +320,54 @@ async def test_a_force_deleted_pod_leaves_nothing(node: Agent) -> None:
     await node.gone("web")
     await until(lambda: not node.kubelet.pods.workers, 15)
     assert not list(await node.cri.list_pod_sandboxes())
+
+
+async def test_one_container_s_end_restarts_the_whole_pod_in_its_sandbox(node: Agent) -> None:
+    rules = [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}}]
+    volume = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    script = "if [ $(wc -l < /v/runs) -lt 2 ]; then sleep 0.3; exit 88; fi; sleep 1000"
+    await node.create(
+        "all",
+        {"command": ["sh", "-c", script], "restartPolicy": "Never", "restartPolicyRules": rules, **volume},
+        {"name": "other", **SLEEP},
+        initContainers=[{"name": "count", "command": ["sh", "-c", "echo x >> /v/runs"], **volume}],
+        volumes=[{"name": "v", "emptyDir": {}}],
+        restartPolicy="Never",
+    )
+    pod = await node.wait(
+        "all", lambda p: all(s.restartCount == 1 and s.ready for s in p.status.containerStatuses) and p.status.phase == "Running"
+    )
+    assert await node.exec(pod, "cat", "/v/runs") == "x\nx\n"
+    assert status(pod).lastState.terminated.exitCode == 88 and status(pod, "count").restartCount == 1
+    assert len(await node.cri.list_pod_sandboxes()) == 1
+
+
+async def test_what_a_pod_writes_becomes_its_environment_and_its_name(node: Agent) -> None:
+    volume = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    ref = {"fileKeyRef": {"volumeName": "v", "path": "made/env", "key": "WORD"}}
+    await node.create(
+        "files",
+        {"command": ["sh", "-c", "echo $WORD $(hostname)"], "env": [{"name": "WORD", "valueFrom": ref}]},
+        initContainers=[{"name": "make", "command": ["sh", "-c", "mkdir /v/made; echo \"WORD='two words'\" > /v/made/env"], **volume}],
+        volumes=[{"name": "v", "emptyDir": {}}],
+        restartPolicy="Never",
+        hostnameOverride="other.name.example",
+    )
+    pod = await node.wait("files", lambda p: p.status.phase == "Succeeded")
+    assert node.log(pod) == "two words other.name.example\n"
+
+
+async def test_ephemeral_containers_see_their_target(node: Agent) -> None:
+    await node.create("web", SLEEP)
+    await node.running("web")
+    debug = {
+        "name": "debug",
+        "image": BUSYBOX,
+        "command": ["sh", "-c", "ps -o args | grep '^sleep'; sleep 1000"],
+        "targetContainerName": "main",
+    }
+    body = {"spec": {"ephemeralContainers": [debug]}}
+    await node.client.patch(Pod, "web", body, "default", kind=Patch.STRATEGIC, subresource="ephemeralcontainers")
+    pod = await node.wait("web", lambda p: p.status.ephemeralContainerStatuses and p.status.ephemeralContainerStatuses[0].state.running)
+    await until(lambda: "sleep 1000" in node.log(pod, "debug"), 5)
+    assert status(pod).restartCount == 0 and pod.status.phase == "Running"

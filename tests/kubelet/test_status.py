@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from minikube_py.kubelet import status
@@ -162,3 +163,63 @@ def test_a_patch_leaves_other_conditions_and_replaces_addresses() -> None:
     assert {c["type"] for c in body["status"]["conditions"]} == {c["type"] for c in made["conditions"]}
     again = status.patch(of, made, made)
     assert "containerStatuses" not in again["status"]
+
+
+def test_a_pod_that_ends_before_it_has_begun_has_failed() -> None:
+    of = pod({}, metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}, status={"phase": "Pending"})
+    made = generate(of, NONE, ending=True, lost=True)
+    assert made["phase"] == "Failed"
+    assert made["containerStatuses"][0]["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
+    held = pod({}, initContainers=[{"name": "i1"}], metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}, status={"phase": "Pending"})
+    assert generate(held, NONE, ending=True, lost=True)["containerStatuses"][0]["state"] == {"waiting": {"reason": "PodInitializing"}}
+
+
+def test_a_sidecar_keeps_a_pod_running_until_it_has_ended() -> None:
+    of = pod({}, initContainers=[{"name": "side", "restartPolicy": "Always"}], restartPolicy="Never")
+    done = container(of, state=RunState.EXITED)
+    made = generate(of, state(container(of, "side"), done), ending=True)
+    assert made["phase"] == "Running" and condition(made, "ContainersReady")["reason"] == "ContainersNotReady"
+    assert generate(of, state(container(of, "side", RunState.EXITED, code=137), done), ending=True)["phase"] == "Succeeded"
+
+
+def test_an_init_container_s_own_policy_fails_the_pod() -> None:
+    of = pod({}, initContainers=[{"name": "i1", "restartPolicy": "Never"}], restartPolicy="Always")
+    assert generate(of, state(container(of, "i1", RunState.EXITED, code=1)))["phase"] == "Failed"
+    again = pod({}, initContainers=[{"name": "i1", "restartPolicy": "OnFailure"}], restartPolicy="Never")
+    assert generate(again, state(container(again, "i1", RunState.EXITED, code=1)))["phase"] == "Pending"
+
+
+def test_containers_that_are_all_restarted_wait_and_tell_how_they_ended() -> None:
+    rules = [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}}]
+    before = {
+        "phase": "Running",
+        "conditions": [{"type": "Initialized", "status": "True"}],
+        "containerStatuses": [
+            {"name": "main", "state": {"terminated": {"exitCode": 88}}, "containerID": "containerd://x", "restartCount": 4}
+        ],
+    }
+    of = pod({"restartPolicy": "Never", "restartPolicyRules": rules}, status=before, initContainers=[{"name": "i1"}])
+    stopped = generate(of, state(container(of, state=RunState.EXITED, code=88)))
+    assert condition(stopped, "AllContainersRestarting")["reason"] == "RestartAllContainersStarted"
+    removed = generate(of, state())
+    shown = removed["containerStatuses"][0]
+    assert shown["state"]["waiting"]["reason"] == "RestartingAllContainers"
+    assert (shown["lastState"]["terminated"]["exitCode"], shown["restartCount"]) == (88, 4)
+    assert condition(removed, "Initialized")["status"] == "True" and condition(removed, "AllContainersRestarting")["status"] == "False"
+
+
+def test_messages_of_ended_containers_are_bounded_together() -> None:
+    of = pod(*({"name": f"c{i}"} for i in range(6)), restartPolicy="Never")
+    records = [msgspec.structs.replace(container(of, f"c{i}", RunState.EXITED), message="x" * 4096) for i in range(6)]
+    made = generate(of, state(*records))
+    assert [len(s["state"]["terminated"]["message"]) for s in made["containerStatuses"]] == [2048] * 6
+
+
+def test_conditions_of_a_resize_come_and_go() -> None:
+    told = {"type": "PodResizePending", "status": "True", "reason": "Deferred", "message": "m", "observedGeneration": 2}
+    of = pod({})
+    found = state(container(of))
+    assert condition(generate(of, found, resize=(told,)), "PodResizePending")["reason"] == "Deferred"
+    later = pod({}, status={"conditions": [told]})
+    body = status.patch(later, generate(later, found), None)
+    assert {"type": "PodResizePending", "$patch": "delete"} in body["status"]["conditions"]

@@ -322,6 +322,81 @@ def test_resize_changes_cpu_and_memory_alone() -> None:
     assert found == ['spec: Invalid value: "Burstable": Pod QOS Class may not change as a result of resizing']
 
 
+SIZE = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "2"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"requests": {"cpu": "1"}, "limits": {"cpu": "2"}},
+         ["spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed"]),
+        ({**SIZE, "limits": {}}, ["spec.containers[0].resources.limits: Forbidden: resource limits cannot be removed"]),
+        ({**SIZE, "limits": {"cpu": "2", "ephemeral-storage": "1Gi"}}, ["spec: Forbidden: only cpu and memory resources are mutable"]),
+        ({**SIZE, "limits": {"cpu": "2", "memory": "2Gi"}}, []),
+    ],
+)  # fmt: skip
+def test_a_resize_takes_nothing_away(change: dict[str, Any], expected: list[str]) -> None:
+    old = created(PODS, pod(containers=[{**C, "resources": SIZE}]))
+    new = copy.deepcopy(old)
+    new["spec"]["containers"][0]["resources"] = change
+    assert updated(PODS, old, new, "resize")[1] == expected
+
+
+def test_a_resize_keeps_the_containers_as_they_are() -> None:
+    old = created(PODS, pod(containers=[{**C, "name": "a", "resources": SIZE}, {**C, "name": "b"}]))
+    new = copy.deepcopy(old)
+    new["spec"]["containers"].reverse()
+    assert updated(PODS, old, new, "resize")[1] == [
+        f"spec.containers[{i}].name: Forbidden: containers may not be renamed or reordered on resize" for i in range(2)
+    ]
+    new["spec"]["containers"].pop(0)
+    assert updated(PODS, old, new, "resize")[1] == ["spec.containers: Forbidden: containers may not be added or removed on resize"]
+    mirrored = copy.deepcopy(old)
+    mirrored["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "x"}
+    new = copy.deepcopy(mirrored)
+    new["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "1500m"
+    assert updated(PODS, mirrored, new, "resize")[1] == [": Forbidden: static pods cannot be resized"]
+
+
+def test_a_pod_as_a_whole_is_resized_too() -> None:
+    whole = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "2Gi"}}
+    old = created(PODS, pod(resources=whole))
+    new = copy.deepcopy(old)
+    new["spec"]["resources"]["limits"]["cpu"] = "3"
+    assert updated(PODS, old, new, "resize")[1] == []
+    new["spec"]["resources"] = {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}
+    assert updated(PODS, old, new, "resize")[1] == [
+        "spec.resources.requests: Forbidden: pod-level resource requests cannot be removed",
+        "spec.resources.limits: Forbidden: pod-level resource limits cannot be removed",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"resources": {"requests": {"cpu": "1"}}, "containers": [{**C, "resources": {"requests": {"cpu": "2"}}}]},
+         'spec.resources.requests[cpu]: Invalid value: "1": must be greater than or equal to aggregate container requests of 2'),
+        ({"resources": {"limits": {"cpu": "1"}}, "containers": [{**C, "resources": {"limits": {"cpu": "2"}, "requests": {"cpu": "1"}}}]},
+         'spec.resources.containers[0][cpu].limits: Invalid value: "2": must be less than or equal to pod limits of 1'),
+        ({"resources": {"requests": {"ephemeral-storage": "1"}}},
+         'spec.resources.requests[ephemeral-storage]: Unsupported value: "ephemeral-storage": '
+         'supported values: "cpu", "hugepages-", "memory"'),
+        ({"hostnameOverride": "a.b", "hostNetwork": True},
+         "spec.hostnameOverride: Forbidden: may not be specified when hostNetwork is true"),
+        ({"containers": [{**C, "env": [{"name": "A", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "p", "key": "k"}}}]}]},
+         'spec.containers[0].env[0].valueFrom.fileKeyRef.volumeName: Not found: "v"'),
+        ({"containers": [{**C, "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [1]}}]}]},
+         "spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used"),
+        ({"containers": [{**C, "restartPolicy": "Never", "restartPolicyRules": [{"action": "Stop", "exitCodes": {"operator": "In"}}]}]},
+         'spec.containers[0].restartPolicyRules[0].action: Unsupported value: "Stop": supported values: "Restart", "RestartAllContainers"'),
+        ({"containers": [{**C, "securityContext": {"procMount": "Unmasked"}}]},
+         'spec.containers[0].securityContext.procMount: Invalid value: "Unmasked": `hostUsers` must be false to use `Unmasked`'),
+    ],
+)  # fmt: skip
+def test_rules_that_span_a_pod(spec: dict[str, Any], expected: str) -> None:
+    assert expected in rejected(PODS, pod(**spec))
+
+
 @pytest.mark.parametrize(
     ("spec", "phase", "requested", "expected"),
     [

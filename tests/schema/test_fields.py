@@ -1,6 +1,7 @@
 """managedFields: what a create, an update and a no-op leave behind, and the algebra of field sets."""
 
 import copy
+import json
 from typing import Any
 
 from hypothesis import given
@@ -278,3 +279,11 @@ def test_a_pod_of_every_day_is_owned_completely() -> None:
     assert ("f:status", "f:conditions", 'k:{"type":"Ready"}', "f:status") in owned
     assert ("f:spec", "f:containers", 'k:{"name":"app"}', "f:env", 'k:{"name":"MODE"}', "f:value") in owned
     assert ("f:spec", "f:tolerations") in owned, "an atomic list is one field"
+
+
+def test_fields_are_written_in_the_order_of_their_names() -> None:
+    old = created()
+    new = copy.deepcopy(old)
+    new["spec"]["paused"], new["spec"]["minReadySeconds"] = True, 3
+    for entry in (*update(new, old, "kubectl"), *old["metadata"]["managedFields"]):
+        assert json.dumps(entry["fieldsV1"]) == json.dumps(entry["fieldsV1"], sort_keys=True)

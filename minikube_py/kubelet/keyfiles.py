@@ -1,0 +1,42 @@
+"""Reads the files that env[].valueFrom.fileKeyRef names out of a pod's emptyDirs. Blocks: called in a thread.
+
+What is in the volume is the pod's own doing, so no link is ever followed, neither in the path nor at its end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from minikube_py.types.pod import Container
+
+_LIMIT = 1024 * 1024
+
+
+def wanted(container: Container) -> frozenset[tuple[str, str]]:
+    """The (volume, path) of the files that a container's environment comes from."""
+    refs = (variable.valueFrom.fileKeyRef for variable in container.env if variable.valueFrom is not None)
+    return frozenset((ref.volumeName, ref.path) for ref in refs if ref is not None)
+
+
+def read(container: Container, volumes: Mapping[str, str]) -> dict[tuple[str, str], str | None]:
+    """Their texts, by volume (whose host paths are given) and path; None for one that cannot be read."""
+    return {(volume, path): _text(volumes.get(volume, ""), path) for volume, path in wanted(container)}
+
+
+def _text(root: str, path: str) -> str | None:
+    *directories, name = [part for part in path.split("/") if part not in ("", ".")] or [""]
+    try:
+        current = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for part in directories:
+                deeper = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=current)
+                os.close(current)
+                current = deeper
+            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=current)
+        finally:
+            os.close(current)
+        with open(file, "rb") as opened:
+            return opened.read(_LIMIT).decode("utf-8", "surrogateescape")
+    except OSError:
+        return None
