@@ -265,7 +265,7 @@ async def test_missing_allocations_are_made_again(server: ApiUnderTest) -> None:
 async def test_leaks_are_taken_back_after_a_minute(server: ApiUnderTest) -> None:
     client, clock = server.client(), SettableClock()
     repair = repair_of(server, clock)
-    kept = await create(client, "web")
+    kept = await create(client, "web", clusterIP="10.43.0.97")
     leaked = {"metadata": {"name": "10.43.0.99", "labels": {"ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"}}}
     parent = {"group": "", "resource": "services", "namespace": "default", "name": "never-made"}
     await client.create(IPAddress, {**leaked, "spec": {"parentRef": parent}})
