@@ -20,6 +20,7 @@ from minikube_py.aio import Clock, Health, SystemClock, cancel
 from minikube_py.client import Client
 from minikube_py.client.transport import TransportError
 from minikube_py.control import ControlLoop, EventRecorder, Informer, Informers, Watch
+from minikube_py.controllers.node_zones import Rates
 from minikube_py.meta.errors import StatusError, not_found
 from minikube_py.pki.issue import KeyPair
 from minikube_py.types.meta import ObjectMeta, V, controller_of
@@ -47,6 +48,7 @@ class Options:
     node_monitor_period: float = 5.0
     node_monitor_grace_period: float = 50.0
     node_startup_grace_period: float = 60.0
+    eviction_rates: Rates = field(default_factory=Rates)
     terminated_pod_gc_threshold: int = 12500
     pod_gc_period: float = 20.0
     pod_gc_quarantine: float = 40.0

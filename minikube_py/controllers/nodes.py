@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from typing import Any
 
 from minikube_py.types.core import Node, Taint
@@ -31,13 +32,30 @@ def condition(node: Node, type_: str) -> Condition | None:
     return next((c for c in node.status.conditions if c.type == type_), None)
 
 
-def wanted_taints(node: Node, conditions: Iterable[Condition], now: str) -> tuple[Taint, ...]:
-    """The node's taints as its conditions and its cordon want them; taints of others stay, `now` dates new NoExecute ones."""
+class Evicting(Enum):
+    """Whether the node's pods may be driven out where it is not ready."""
+
+    YES = "Yes"
+    NOT_YET = "NotYet"
+    """What has begun goes on, nothing begins."""
+    NO = "No"
+    """What has begun ends."""
+
+
+def is_driven_out(node: Node) -> bool:
+    """Whether the node has a NoExecute taint for not being ready."""
+    return any(taint.effect == "NoExecute" and taint.key in _OURS_NO_EXECUTE for taint in node.spec.taints)
+
+
+def wanted_taints(node: Node, conditions: Iterable[Condition], now: str, evicting: Evicting = Evicting.YES) -> tuple[Taint, ...]:
+    """The node's taints as its conditions and its cordon want them; taints of others stay, `now` dates new ones."""
     keys = {(c.type, c.status) for c in conditions}
     no_schedule = {taint for state, taint in _BY_CONDITION.items() if state in keys}
     if node.spec.unschedulable:
         no_schedule.add(UNSCHEDULABLE)
     no_execute = {taint for state, taint in _BY_CONDITION.items() if state in keys and state[0] == "Ready"}
+    if evicting is Evicting.NO or (evicting is Evicting.NOT_YET and not is_driven_out(node)):
+        no_execute = set()
     kept = []
     for taint in node.spec.taints:
         if taint.effect == "NoSchedule" and taint.key in _OURS_NO_SCHEDULE:

@@ -123,6 +123,8 @@ async def test_an_eviction_spends_a_disruption_budget(server: ApiUnderTest) -> N
     budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
     await created(server, budgets, {"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}})
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}}
+    unnamed = await server.http("POST", PODS + "/p/eviction", {"apiVersion": "policy/v1", "kind": "Eviction"})
+    assert unnamed.status == 400 and unnamed.json["message"] == "name in URL does not match name in Eviction object"
     answer = await server.http("POST", PODS + "/p/eviction", eviction)
     assert answer.status == 429 and "is still being processed by the server" in answer.json["details"]["causes"][0]["message"]
     status = {"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1, "expectedPods": 2}
@@ -130,12 +132,49 @@ async def test_an_eviction_spends_a_disruption_budget(server: ApiUnderTest) -> N
     assert answer.status == 200, answer.body
     assert (await server.http("POST", PODS + "/p/eviction", eviction)).status == 201
     assert (await server.http("GET", PODS + "/p")).json["metadata"]["deletionTimestamp"]
+    (said,) = [c for c in (await server.http("GET", PODS + "/p")).json["status"]["conditions"] if c["type"] == "DisruptionTarget"]
+    assert (said["status"], said["reason"], said["message"]) == ("True", "EvictionByEvictionAPI", "Eviction API: evicting")
     budget = (await server.http("GET", budgets + "/b")).json["status"]
     assert budget["disruptionsAllowed"] == 0 and list(budget["disruptedPods"]) == ["p"]
     answer = await server.http("POST", PODS + "/q/eviction", {**eviction, "metadata": {"name": "q"}})
     assert answer.status == 429
     assert answer.json["message"] == "Cannot evict pod as it would violate the pod's disruption budget."
-    assert answer.json["details"]["causes"][0]["message"] == "The disruption budget b needs 1 healthy pods and has 2 currently"
+    dry = await server.http("POST", PODS + "/q/eviction?dryRun=All", {**eviction, "metadata": {"name": "q"}})
+    assert dry.status == 429
+    assert answer.json["details"]["causes"][0]["message"] == "The disruption budget b does not allow evicting pods currently"
+
+
+async def test_evictions_that_no_count_is_kept_of(server: ApiUnderTest) -> None:
+    """A pod that has not started goes whatever its budget says; one that is not ready where that harms nothing."""
+    budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
+    for name in ("pending", "unready"):
+        await bound(server, name, labels={"app": name})
+        await created(
+            server, budgets, {"metadata": {"name": name}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": name}}}}
+        )
+    running = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}}
+    assert (await server.http("PATCH", f"{PODS}/unready/status", running, content_type=MERGE)).status == 200
+
+    async def evict(name: str, query: str = "") -> Any:
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+        return await server.http("POST", f"{PODS}/{name}/eviction{query}", body)
+
+    assert (await evict("pending")).status == 201
+    refused = await evict("unready")
+    assert refused.status == 429 and refused.json["details"]["retryAfterSeconds"] == 10
+    always = {"spec": {"unhealthyPodEvictionPolicy": "AlwaysAllow"}}
+    assert (await server.http("PATCH", f"{budgets}/unready", always, content_type=MERGE)).status == 200
+    assert (await evict("unready", "?dryRun=All")).status == 201
+    pod = (await server.http("GET", PODS + "/unready")).json
+    assert "deletionTimestamp" not in pod["metadata"] and [c["type"] for c in pod["status"]["conditions"]] == ["Ready"]
+    assert (await evict("unready")).status == 201
+    await bound(server, "twice", labels={"app": "twice"})
+    ready = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
+    assert (await server.http("PATCH", f"{PODS}/twice/status", ready, content_type=MERGE)).status == 200
+    for number in (1, 2):
+        await created(server, budgets, {"metadata": {"name": f"b{number}"}, "spec": {"selector": {"matchLabels": {"app": "twice"}}}})
+    answer = await evict("twice")
+    assert answer.status == 500 and answer.json["message"].startswith("This pod has more than one PodDisruptionBudget")
 
 
 async def test_a_collection_goes_by_its_selector(server: ApiUnderTest) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from minikube_py.aio import cancel
 from minikube_py.client import Patch
-from minikube_py.controllers import Options, node_ipam, node_lifecycle, podgc, taint_eviction
-from minikube_py.controllers.nodes import NOT_READY, UNREACHABLE, wanted_taints
-from minikube_py.types.core import Lease, Node, Taint
+from minikube_py.controllers import Options, node_ipam, node_lifecycle, node_zones, podgc, taint_eviction
+from minikube_py.controllers.node_zones import Rates, State, Zones
+from minikube_py.controllers.nodes import NOT_READY, UNREACHABLE, Evicting, wanted_taints
+from minikube_py.types.core import Event, Lease, Node, Taint
 from minikube_py.types.meta import Condition, timestamp
 from minikube_py.types.pod import Pod, Toleration, is_ready
 from tests.controllers.builders import NOW, node, pod
@@ -57,7 +60,7 @@ def keys(taints: Sequence[Taint]) -> set[tuple[str, str]]:
 
 
 def test_a_silent_node_turns_unknown() -> None:
-    plan = node_lifecycle.plan(node(conditions=[READY]), 41, 40, 60, NOW)
+    plan = node_lifecycle.plan(node(conditions=[READY]), 41, 40, NOW)
     assert plan.conditions is not None and plan.taints is not None
     said = {c.type: (c.status, c.reason, c.message) for c in plan.conditions}
     assert said["Ready"] == ("Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
@@ -67,10 +70,12 @@ def test_a_silent_node_turns_unknown() -> None:
 
 
 def test_a_node_within_its_grace_is_looked_at_when_that_ends() -> None:
-    plan = node_lifecycle.plan(node(conditions=[READY]), 30, 40, 60, NOW)
+    plan = node_lifecycle.plan(node(conditions=[READY]), 30, 40, NOW)
     assert (plan.conditions, plan.taints) == (None, None) and plan.again == pytest.approx(10, abs=0.1)
-    assert node_lifecycle.plan(node(), 50, 40, 60, NOW).conditions is None
-    assert node_lifecycle.plan(node(), 61, 40, 60, NOW).conditions is not None
+    assert node_lifecycle.silence_limit(node(conditions=[READY]), 40, 60) == 40
+    assert node_lifecycle.silence_limit(node(), 40, 60) == 60
+    assert node_lifecycle.plan(node(), 50, 60, NOW).conditions is None
+    assert node_lifecycle.plan(node(), 61, 60, NOW).conditions is not None
 
 
 @pytest.mark.parametrize(
@@ -94,24 +99,102 @@ def test_taints_of_others_stay_and_old_ones_keep_their_date() -> None:
     assert taints[:2] == (foreign, old) and keys(taints[2:]) == {("not-ready", "NoSchedule")}
 
 
-async def test_a_node_that_falls_silent_and_comes_back(tmp_path: Path) -> None:
-    options = Options(node_monitor_grace_period=2.0)
+def test_driving_pods_out_can_be_put_off_and_called_off() -> None:
+    away = [Condition(type="Ready", status="Unknown")]
+    begun = node(conditions=away, taints=[Taint(key=UNREACHABLE, effect="NoExecute")])
+    plain = node(conditions=away)
+    only_new, both = {("unreachable", "NoSchedule")}, {("unreachable", "NoSchedule"), ("unreachable", "NoExecute")}
+    assert keys(wanted_taints(plain, away, STAMP, Evicting.NOT_YET)) == only_new
+    assert keys(wanted_taints(begun, away, STAMP, Evicting.NOT_YET)) == both
+    assert keys(wanted_taints(begun, away, STAMP, Evicting.NO)) == only_new
+    # one taint takes the other's place at once
+    not_ready = [Condition(type="Ready", status="False")]
+    swapped = {("not-ready", "NoSchedule"), ("not-ready", "NoExecute")}
+    assert keys(wanted_taints(begun, not_ready, STAMP, Evicting.NOT_YET)) == swapped
+
+
+def test_a_node_that_is_well_needs_no_leave_to_be_asked() -> None:
+    def refuse() -> Evicting:
+        raise AssertionError("asked")
+
+    assert node_lifecycle.plan(node(conditions=[READY]), 0, 40, NOW, refuse).taints is None
+
+
+# How fast nodes are given up
+
+
+@pytest.mark.parametrize(
+    ("ready", "away", "expected"),
+    [
+        (1, 0, State.NORMAL),
+        (0, 1, State.FULL),
+        (1, 2, State.NORMAL),
+        (2, 3, State.PARTIAL),
+        (5, 3, State.NORMAL),
+        (0, 9, State.FULL),
+    ],
+)
+def test_the_state_of_a_zone(ready: int, away: int, expected: State) -> None:
+    assert node_zones.state(ready, away, 0.55) is expected
+
+
+def test_zones_are_counted_apart_and_nodes_can_be_left_out() -> None:
+    here, there = {"topology.kubernetes.io/region": "r", "topology.kubernetes.io/zone": "a"}, {"topology.kubernetes.io/zone": "b"}
+    counted = [(node("n1", labels=here), True), (node("n2", labels=here), False), (node("n3", labels=there), False)]
+    left_out = (node("n4", labels={**there, "node.kubernetes.io/exclude-disruption": ""}), True)
+    assert node_zones.states([*counted, left_out], 0.55) == {("r", "a"): (State.NORMAL, 2), ("", "b"): (State.FULL, 1)}
+
+
+def test_nodes_are_given_up_at_the_zones_pace() -> None:
+    zones = Zones(Rates(large_cluster_size_threshold=50))
+    one, two = ("r", "a"), ("r", "b")
+    zones.observe({one: (State.NORMAL, 9), two: (State.FULL, 3)})
+    assert zones.wait(one, 100) == 0
+    zones.give_up(one, 100)
+    assert (zones.wait(one, 104), zones.wait(two, 104), zones.wait(one, 110)) == (6, 0, 0)
+    zones.observe({one: (State.PARTIAL, 9), two: (State.NORMAL, 3)})
+    assert zones.wait(one, 1000) is None
+    zones.observe({one: (State.PARTIAL, 51), two: (State.NORMAL, 3)})
+    assert (zones.wait(one, 150), zones.wait(one, 200)) == (50, 0)
+
+
+def test_nothing_is_given_up_while_nothing_is_ready() -> None:
+    zones = Zones(Rates())
+    one, two = ("r", "a"), ("r", "b")
+    assert not zones.observe({one: (State.FULL, 9), two: (State.FULL, 3)})
+    assert zones.stopped and zones.wait(one, 100) is None
+    assert zones.observe({one: (State.FULL, 9), two: (State.NORMAL, 3)})
+    assert not zones.stopped and zones.wait(one, 100) == 0
+    zones.observe({})
+    assert not zones.stopped
+
+
+async def test_silence_of_all_nodes_then_of_one(tmp_path: Path) -> None:
+    """While all are silent, pods stay: this side may be what is cut off. Once one is back, the other is given up, until it is back too."""
+    options = Options(node_monitor_grace_period=2.0, node_monitor_period=0.2)
     async with control_plane(tmp_path, only=("node-lifecycle", "serviceaccount"), options=options) as plane:
-        await plane.node()
-        one = await plane.create(Pod, {"metadata": {"name": "a"}, "spec": SPEC})
-        await plane.run_pod(one)
-        await plane.eventually(Node, "n1", lambda n: any(c.type == "Ready" and c.status == "Unknown" for c in n.status.conditions), None)
-        await plane.eventually(
-            Node, "n1", lambda n: keys(n.spec.taints) == {("unreachable", "NoSchedule"), ("unreachable", "NoExecute")}, None
-        )
+        await plane.node("n1")
+        await plane.node("n2")
+        await plane.run_pod(await plane.create(Pod, {"metadata": {"name": "a"}, "spec": SPEC}))
+        for name in ("n1", "n2"):
+            await plane.eventually(Node, name, lambda n: keys(n.spec.taints) == {("unreachable", "NoSchedule")}, None)
         await plane.eventually(Pod, "a", lambda p: not is_ready(p))
+
+        async def beat() -> None:
+            while True:
+                await plane.heartbeat("n2")
+                await asyncio.sleep(0.5)
+
+        beating = asyncio.create_task(beat(), name="heartbeats")
+        given_up = {("unreachable", "NoSchedule"), ("unreachable", "NoExecute")}
+        await plane.eventually(Node, "n1", lambda n: keys(n.spec.taints) == given_up, None)
+        await plane.eventually(Node, "n2", lambda n: not n.spec.taints, None)
         await plane.heartbeat("n1")
         await plane.eventually(Node, "n1", lambda n: not n.spec.taints, None)
+        await cancel(beating)
 
 
 async def test_lease_renewals_keep_a_node_alive(tmp_path: Path) -> None:
-    import asyncio
-
     async with control_plane(tmp_path, only=("node-lifecycle",), options=Options(node_monitor_grace_period=2.0)) as plane:
         lease = {"metadata": {"name": "n1"}, "spec": {"holderIdentity": "n1", "leaseDurationSeconds": 40}}
         await plane.create(Lease, lease, "kube-node-lease")
@@ -139,9 +222,27 @@ def test_evictions() -> None:
         pod("waiting", tolerations=tolerates(300)),
         pod("young", tolerations=tolerates(90), created=NOW - 10),
     )
-    plan = taint_eviction.plan(tainted, [at_once, for_ever, over, waiting, young, pod("ending", ending=True)], NOW)
+    plan = taint_eviction.plan(tainted, [at_once, for_ever, over, waiting, young, pod("ending", ending=True)], {}, NOW)
     assert plan.evict == (at_once, over) and plan.again == 80
-    assert taint_eviction.plan(node(), [at_once], NOW) == ((), None)
+    assert taint_eviction.plan(node(), [at_once], {}, NOW) == taint_eviction.Plan()
+
+
+def test_a_taint_without_a_date_counts_from_when_it_is_seen() -> None:
+    tainted = node(taints=[Taint(key="k", effect="NoExecute")])
+    old = pod("old", tolerations=(Toleration(key="k", operator="Exists", tolerationSeconds=60),))
+    first = taint_eviction.plan(tainted, [old], {}, NOW)
+    assert not first.evict and first.again == 60
+    second = taint_eviction.plan(tainted, [old], first.since, NOW + 59)
+    assert not second.evict and second.again == 1
+    assert taint_eviction.plan(tainted, [old], second.since, NOW + 60).evict == (old,)
+
+
+def test_a_taint_that_takes_anothers_place_starts_nothing_anew() -> None:
+    lasting = tuple(Toleration(key=k, operator="Exists", tolerationSeconds=300) for k in (NOT_READY, UNREACHABLE))
+    one = pod("one", tolerations=lasting)
+    first = taint_eviction.plan(node(taints=[Taint(key=NOT_READY, effect="NoExecute", timeAdded=STAMP)]), [one], {}, NOW)
+    swapped = node(taints=[Taint(key=UNREACHABLE, effect="NoExecute", timeAdded=timestamp(NOW + 100))])
+    assert taint_eviction.plan(swapped, [one], first.since, NOW + 100).again == 200
 
 
 async def test_pods_leave_a_tainted_node(tmp_path: Path) -> None:
@@ -151,11 +252,16 @@ async def test_pods_leave_a_tainted_node(tmp_path: Path) -> None:
         stays = {**SPEC, "tolerations": [{"key": "k", "operator": "Exists"}]}
         await plane.create(Pod, {"metadata": {"name": "stays"}, "spec": stays})
         taint = {"spec": {"taints": [{"key": "k", "effect": "NoExecute"}]}}
+        waits = {**SPEC, "tolerations": [{"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 100}]}
+        await plane.create(Pod, {"metadata": {"name": "waits"}, "spec": waits})
         await plane.client.patch(Node, "n1", taint, kind=Patch.STRATEGIC)
         gone = await plane.eventually(Pod, "goes", lambda p: p.metadata.deletionTimestamp)
         reasons = {c.type: c.reason for c in gone.status.conditions}
         assert reasons["DisruptionTarget"] == "DeletionByTaintManager"
-        assert (await plane.get(Pod, "stays")).metadata.deletionTimestamp is None
+        await plane.client.patch(Node, "n1", {"spec": {"taints": None}})
+        await plane.count(Event, 1, lambda e: e.message == "Cancelling deletion of Pod default/waits")
+        for name in ("stays", "waits"):
+            assert (await plane.get(Pod, name)).metadata.deletionTimestamp is None
 
 
 # Leftovers
