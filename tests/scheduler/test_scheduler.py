@@ -143,6 +143,7 @@ async def test_a_more_important_pod_takes_a_place(tmp_path: Path) -> None:
         await plane.eventually(Pod, "sneaky", lambda p: (c := scheduled(p)) is not None and c.reason == "Unschedulable")
         await plane.end_pod(victim)
         bound = await plane.eventually(Pod, "boss", lambda p: p.spec.nodeName)
+        assert bound.status.nominatedNodeName == ""
 
         async def told() -> bool:
             text = f"Preempted by pod {bound.metadata.uid} on node n1"
