@@ -94,7 +94,10 @@ def bind(pod: Obj, node: str, annotations: Obj, labels: Obj, now: str) -> Obj:
         meta["annotations"] = {**(meta.get("annotations") or {}), **annotations}
     if labels:
         meta["labels"] = {**(meta.get("labels") or {}), **labels}
-    conditions = pod.setdefault("status", {}).setdefault("conditions", [])
+    status = pod.setdefault("status", {})
+    # it waits for no node any more
+    status.pop("nominatedNodeName", None)
+    conditions = status.setdefault("conditions", [])
     found = next((c for c in conditions if c.get("type") == "PodScheduled"), None)
     if found is None:
         conditions.append({"type": "PodScheduled", "status": "True", "lastTransitionTime": now})

@@ -8,14 +8,18 @@ once the quota has not changed for a moment, and by compare-and-swap: whatever i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import orjson
 
 from minikube_py.aio import Health, Tasks, cancel
 from minikube_py.control import ControlLoop, Informer, Watch, WorkQueue
 from minikube_py.controllers.base import Context, Controller, Pace
 from minikube_py.controllers.discovery import discover
+from minikube_py.meta.errors import NotFound
 from minikube_py.meta.quantity import Quantity
 from minikube_py.resources import quota
 from minikube_py.resources.podresources import added
@@ -125,16 +129,21 @@ class ResourceQuotaController(Controller):
             return RESYNC
         if quiet > 0 and not planned.at_once:
             return quiet
-        meta = current.metadata
-        body = {
-            "apiVersion": "v1",
-            "kind": "ResourceQuota",
-            "metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid, "resourceVersion": meta.resourceVersion},
-            "spec": {},
-            "status": planned.status,
-        }
-        await self.client.update(ResourceQuota, body, meta.name, meta.namespace, subresource="status")
+        await self._write(current, planned.status)
         return QUIET
+
+    async def _write(self, current: ResourceQuota, status: Mapping[str, Any]) -> None:
+        """Put the status of the quota that was summed up for, and of no later one: a change since then is a Conflict.
+
+        A status is put with the object's metadata, so the object is needed whole; upstream's role lets this controller list, not get.
+        """
+        meta, path = current.metadata, ResourceQuota.resource.path(current.metadata.namespace)
+        listed = orjson.loads(await self.client.request("GET", path, query={"fieldSelector": f"metadata.name={meta.name}"}))
+        for live in listed["items"]:
+            body = {**live, "apiVersion": "v1", "kind": "ResourceQuota", "status": dict(status)}
+            body["metadata"] = {**live["metadata"], "uid": meta.uid, "resourceVersion": meta.resourceVersion}
+            with contextlib.suppress(NotFound):
+                await self.client.update(ResourceQuota, body, meta.name, meta.namespace, subresource="status")
 
     # Summing up
 

@@ -59,6 +59,8 @@ class NodeAgent:
             if self._node is not None and _given_up(self._written, self._node, new):
                 self._node, self._written = new, None
                 self.wake()
+            elif old is not None and old.status.capacity != new.status.capacity:
+                self.wake()
         elif old is not None and self._node is not None and old.metadata.uid == self._node.metadata.uid:
             self._node, self._written = None, None
             self.wake()
@@ -130,7 +132,8 @@ class NodeAgent:
     async def _status(self) -> dict[str, Any]:
         runtime = await self._runtime()
         pressure = await asyncio.to_thread(machine.pressure, self._options.root_dir)
-        return nodestatus.status(self._options, self._facts, runtime, pressure, self._node, self._clock.time())
+        live = self.informer.get(self._options.node_name)
+        return nodestatus.status(self._options, self._facts, runtime, pressure, self._node, self._clock.time(), live)
 
     async def _runtime(self) -> Runtime:
         try:

@@ -54,15 +54,25 @@ def node(options: KubeletOptions, facts: Facts) -> dict[str, Any]:
     }
 
 
-def status(options: KubeletOptions, facts: Facts, runtime: Runtime, pressure: Pressure, before: Node | None, now: float) -> dict[str, Any]:
-    """The whole status."""
+def foreign(live: Node | None) -> dict[str, str | int | float | None]:
+    """Extended resources that others have put into the node's capacity: they can be allocated whole. What has gone from it is None."""
+    if live is None:
+        return {}
+    offered = {name: amount for name, amount in live.status.capacity.items() if "/" in name}
+    return {**{name: None for name in live.status.allocatable if "/" in name}, **offered}
+
+
+def status(
+    options: KubeletOptions, facts: Facts, runtime: Runtime, pressure: Pressure, before: Node | None, now: float, live: Node | None = None
+) -> dict[str, Any]:
+    """The whole status, to be merged into the node's. `before`: the node as it was last written; `live`: as it is."""
     return {
         "addresses": [
             *({"type": "InternalIP", "address": ip} for ip in options.node_ips),
             {"type": "Hostname", "address": options.node_name},
         ],
         "capacity": machine.capacity(facts, options),
-        "allocatable": machine.allocatable(facts, options),
+        "allocatable": {**machine.allocatable(facts, options), **foreign(live)},
         "daemonEndpoints": {"kubeletEndpoint": {"Port": options.port}},
         "nodeInfo": {
             "machineID": facts.machine_id,

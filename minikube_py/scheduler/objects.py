@@ -44,6 +44,8 @@ class Objects:
         self.classes: dict[str, StorageClass] = {}
         self.taken: dict[str, str] = {}
         """Volumes that this scheduler has picked, and for which claim; the API may not say so yet."""
+        self.picked: dict[str, str] = {}
+        """Claims that it has picked a node for, and which."""
         self.budgets: dict[str, PodDisruptionBudget] = {}
         self.namespace_version = self.workload_version = self.storage_version = 0
 
@@ -111,12 +113,17 @@ class Objects:
         self.storage_version += 1
         self._applied(changed)
 
-    def take(self, volume: str, claim: str) -> None:
-        """A volume was picked for a claim; "" for none any more."""
-        if claim:
+    def take(self, claim: str, node: str, volume: str = "") -> None:
+        """A node was picked for a claim, and a volume where one is there."""
+        self.picked[claim] = node
+        if volume:
             self.taken[volume] = claim
-        else:
-            self.taken.pop(volume, None)
+        self.storage_version += 1
+
+    def give_back(self, claim: str) -> None:
+        """What was picked for a claim is picked no more, or the API says it by now."""
+        self.picked.pop(claim, None)
+        self.taken = {volume: taker for volume, taker in self.taken.items() if taker != claim}
         self.storage_version += 1
 
     def selector_of(self, labels: Labels, namespace: str, kind: str, owner: str) -> Selector:

@@ -120,6 +120,7 @@ class Scheduler:
         self._stirred = True
         if isinstance(changed, PersistentVolumeClaim):
             self._storage.add(changed.key)
+            self._binder.wake()
         elif isinstance(changed, (PersistentVolume, StorageClass)):
             self._storage.add(ANY)
         self._woken.set()

@@ -7,6 +7,7 @@ in the claim. What is picked counts as taken from the moment of the decision, so
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from minikube_py.aio import Clock
 from minikube_py.client import Client, Patch
@@ -20,7 +21,8 @@ from minikube_py.types.storage import PersistentVolume
 
 BIND_TIMEOUT = 600.0
 """Seconds to wait for claims to be bound (upstream's bindTimeoutSeconds)."""
-_LOOK = 0.25
+_LOOK = 5.0
+"""Seconds after which claims are looked at without anything being heard of."""
 
 
 class VolumeBindingError(Exception):
@@ -32,21 +34,29 @@ class VolumeBinder:
 
     def __init__(self, client: Client, objects: Objects, clock: Clock) -> None:
         self._client, self._objects, self._clock = client, objects, clock
+        self._changed = asyncio.Event()
+
+    def wake(self) -> None:
+        """A claim has changed."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def reserve(self, pod: PodInfo, node: NodeInfo) -> Volumes | None:
         """What the pod's unbound claims get on the node; None where all are bound."""
         delayed = volumes.claims_of(pod, self._objects).delayed if pod.claims else ()
-        found = volumes.find(delayed, node, self._objects, self._objects.taken) if delayed else None
+        found = volumes.find(delayed, node, self._objects) if delayed else None
         if found is None:
             return None
         for claim, volume in found.matched:
-            self._objects.take(volume.metadata.name, claim.key)
+            self._objects.take(claim.key, node.name, volume.metadata.name)
+        for claim in found.provisioned:
+            self._objects.take(claim.key, node.name)
         return found
 
     def release(self, reserved: Volumes | None) -> None:
         """The API says the same by now, or the pod goes elsewhere."""
-        for _, volume in reserved.matched if reserved is not None else ():
-            self._objects.take(volume.metadata.name, "")
+        for claim in _claims(reserved) if reserved is not None else ():
+            self._objects.give_back(claim.key)
 
     async def bind(self, pod: PodInfo, node: str, reserved: Volumes) -> None:
         """Write, and wait until all claims are bound. Raises VolumeBindingError, StatusError, TransportError."""
@@ -66,10 +76,10 @@ class VolumeBinder:
                 meta = claim.metadata
                 annotate = {"metadata": {"uid": meta.uid, "annotations": {volumes.SELECTED_NODE: node}}}
                 await self._client.patch(PersistentVolumeClaim, meta.name, annotate, meta.namespace, kind=Patch.MERGE)
-        keys = [claim.key for claim in (*(c for c, _ in reserved.matched), *reserved.provisioned)]
-        await self._wait(pod, node, keys, frozenset(c.key for c in reserved.provisioned))
+        keys = [claim.key for claim in _claims(reserved)]
+        await self._wait(node, keys, frozenset(c.key for c in reserved.provisioned))
 
-    async def _wait(self, pod: PodInfo, node: str, keys: list[str], provisioned: frozenset[str]) -> None:
+    async def _wait(self, node: str, keys: list[str], provisioned: frozenset[str]) -> None:
         deadline = self._clock.monotonic() + BIND_TIMEOUT
         while True:
             claims = [self._objects.claims.get(key) for key in keys]
@@ -86,4 +96,10 @@ class VolumeBinder:
                     )
             if self._clock.monotonic() > deadline:
                 raise VolumeBindingError("binding volumes: context deadline exceeded")
-            await asyncio.sleep(_LOOK)
+            changed = self._changed
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), _LOOK)
+
+
+def _claims(reserved: Volumes) -> tuple[PersistentVolumeClaim, ...]:
+    return (*(claim for claim, _ in reserved.matched), *reserved.provisioned)

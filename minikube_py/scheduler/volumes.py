@@ -1,7 +1,7 @@
 """Claims and volumes: which of a pod's claims are bound, and which volumes would serve the others on a node.
 
 Claims of a class that waits for its first consumer are bound by the scheduler: it picks a volume that the node can reach and reserves it,
-or asks for one to be provisioned for the node. What was picked counts as taken at once (`taken`), until the API says the same.
+or asks for one to be provisioned for the node. What was picked counts as such at once (`taken`, `picked`), until the API says the same.
 """
 
 from __future__ import annotations
@@ -73,11 +73,13 @@ def reaches(volume: PersistentVolume, node: NodeInfo) -> bool:
     return any(term_matches(term, node.labels, node.name) for term in affinity.required.nodeSelectorTerms)
 
 
-def find(claims: tuple[PersistentVolumeClaim, ...], node: NodeInfo, objects: Objects, taken: Mapping[str, str]) -> Volumes | None:
+def find(claims: tuple[PersistentVolumeClaim, ...], node: NodeInfo, objects: Objects) -> Volumes | None:
     """How the claims could be served on a node; None where they could not. Small claims choose first, each the smallest that will do."""
     matched: list[tuple[PersistentVolumeClaim, PersistentVolume]] = []
     provisioned: list[PersistentVolumeClaim] = []
     for claim in sorted(claims, key=_size):
+        if objects.picked.get(claim.key, node.name) != node.name:
+            return None
         selected = claim.metadata.annotations.get(SELECTED_NODE)
         if selected is not None:
             if selected != node.name:
@@ -85,7 +87,9 @@ def find(claims: tuple[PersistentVolumeClaim, ...], node: NodeInfo, objects: Obj
             provisioned.append(claim)
             continue
         chosen = {volume.metadata.name for _, volume in matched}
-        fitting = [v for v in objects.volumes.values() if v.metadata.name not in chosen and _serves(v, claim, taken) and reaches(v, node)]
+        fitting = [
+            v for v in objects.volumes.values() if v.metadata.name not in chosen and _serves(v, claim, objects.taken) and reaches(v, node)
+        ]
         if fitting:
             matched.append((claim, min(fitting, key=lambda v: (_reserved(v, claim) is not True, _capacity(v), v.metadata.name))))
         elif _can_provision(objects.classes.get(class_of(claim)), node):

@@ -1,6 +1,7 @@
 """How many scheduling decisions a second one core makes, without the API: 5,000 pods on 1,000 nodes.
 
-Three loads: pods of one deployment (one signature), pods that are all different, and pods of ten deployments with preferred node affinity.
+Loads of pods that look at nodes alone: of one deployment (one signature), all different, of ten deployments with preferred node affinity.
+Loads of pods that look at one another: of one replica set, which is spread by default, one a host, and evenly over zones.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import time
 
 from minikube_py.scheduler.decide import Decider
 from minikube_py.scheduler.nodeinfo import Cluster
+from minikube_py.scheduler.objects import Objects
 from minikube_py.scheduler.podinfo import PodInfo
+from minikube_py.scheduler.world import World
 from minikube_py.types.core import Node, NodeStatus
-from minikube_py.types.meta import ObjectMeta
+from minikube_py.types.meta import LabelSelector, ObjectMeta, OwnerReference
 from minikube_py.types.pod import (
     Affinity,
     Container,
@@ -21,17 +24,27 @@ from minikube_py.types.pod import (
     NodeSelectorRequirement,
     NodeSelectorTerm,
     Pod,
+    PodAffinity,
+    PodAffinityTerm,
     PodSpec,
     PreferredSchedulingTerm,
     ResourceRequirements,
+    TopologySpreadConstraint,
 )
+from minikube_py.types.workload import ReplicaSet, ReplicaSetSpec
+
+ALIKE = LabelSelector(matchLabels={"app": "web"})
 
 
 def node(index: int) -> Node:
     """A node of 8 cores and 32 GiB in one of three zones."""
     name = f"node-{index:05d}"
     return Node(
-        metadata=ObjectMeta(name=name, uid=name, labels={"kubernetes.io/hostname": name, "zone": f"z{index % 3}"}),
+        metadata=ObjectMeta(
+            name=name,
+            uid=name,
+            labels={"kubernetes.io/hostname": name, "zone": f"z{index % 3}", "topology.kubernetes.io/zone": f"z{index % 3}"},
+        ),
         status=NodeStatus(allocatable={"cpu": "8", "memory": "32Gi", "pods": "110", "ephemeral-storage": "100Gi"}),
     )
 
@@ -42,6 +55,16 @@ def pod(index: int, cpu: int, memory: int, affinity: Affinity | None = None) -> 
     requests = {"cpu": f"{cpu}m", "memory": f"{memory}Mi"}
     spec = PodSpec(containers=(Container(name="main", resources=ResourceRequirements(requests=requests)),), affinity=affinity)
     return Pod(metadata=ObjectMeta(name=name, namespace="default", uid=name), spec=spec)
+
+
+def alike(index: int, *, owned: bool = False, affinity: Affinity | None = None, spread: tuple[TopologySpreadConstraint, ...] = ()) -> Pod:
+    """A pod with the labels of all its like."""
+    name = f"pod-{index:06d}"
+    resources = ResourceRequirements(requests={"cpu": "50m", "memory": "64Mi"})
+    owners = (OwnerReference(kind="ReplicaSet", name="web", uid="web", controller=True),) if owned else ()
+    meta = ObjectMeta(name=name, namespace="default", uid=name, labels=dict(ALIKE.matchLabels), ownerReferences=owners)
+    container = Container(name="main", resources=resources)
+    return Pod(metadata=meta, spec=PodSpec(containers=(container,), affinity=affinity, topologySpreadConstraints=spread))
 
 
 def prefers(zone: str) -> Affinity:
@@ -56,7 +79,9 @@ def run(pods: list[Pod], nodes: int) -> tuple[float, float, int]:
     cluster = Cluster()
     for index in range(nodes):
         cluster.set_node(node(index))
-    decider = Decider(cluster, random.Random(1).random)
+    objects = Objects()
+    objects.apply(None, ReplicaSet(metadata=ObjectMeta(name="web", namespace="default"), spec=ReplicaSetSpec(selector=ALIKE)))
+    decider = Decider(World(cluster, objects), random.Random(1).random)
     started = time.perf_counter()
     infos = [PodInfo(p) for p in pods]
     decided = time.perf_counter()
@@ -76,10 +101,16 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=1000)
     parser.add_argument("--pods", type=int, default=5000)
     options = parser.parse_args()
+    term = PodAffinityTerm(topologyKey="kubernetes.io/hostname", labelSelector=ALIKE)
+    apart = Affinity(podAntiAffinity=PodAffinity(requiredDuringSchedulingIgnoredDuringExecution=(term,)))
+    even = (TopologySpreadConstraint(maxSkew=1, topologyKey="zone", labelSelector=ALIKE),)
     loads = {
         "one deployment": [pod(i, 100, 128) for i in range(options.pods)],
         "all different": [pod(i, 50 + i % 97, 64 + i) for i in range(options.pods)],
         "ten deployments, preferred affinity": [pod(i, 100 + i % 10, 128, prefers(f"z{i % 3}")) for i in range(options.pods)],
+        "one replica set, spread by default": [alike(i, owned=True) for i in range(options.pods)],
+        "one a host (required anti-affinity)": [alike(i, affinity=apart) for i in range(min(options.pods, options.nodes))],
+        "even over zones (required)": [alike(i, spread=even) for i in range(options.pods)],
     }
     print(f"{'load':<40}{'decisions/s':>12}{'with reading':>14}{'placed':>8}")
     for name, pods in loads.items():

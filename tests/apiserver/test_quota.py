@@ -35,7 +35,7 @@ def pod(name: str, requests: Mapping[str, str] = {}, limits: Mapping[str, str] =
 
 async def quota(plane: Plane, hard: Mapping[str, str], name: str = "q", **spec: Any) -> ResourceQuota:
     """A quota whose status has been told."""
-    await plane.create(ResourceQuota, {"metadata": {"name": name}, "spec": {"hard": dict(hard), **spec}})
+    await plane.create(ResourceQuota, {"metadata": {"name": name, "labels": {"kept": "yes"}}, "spec": {"hard": dict(hard), **spec}})
     return await plane.eventually(ResourceQuota, name, lambda q: dict(q.status.hard) == dict(hard) and q.status.used.keys() == hard.keys())
 
 
@@ -193,6 +193,7 @@ async def test_the_status_is_put_right_whoever_wrote_it(plane: Plane) -> None:
     await plane.client.patch(ResourceQuota, "q", wrong, "default", subresource="status")
     actual = str(len(await plane.list(ConfigMap)))
     await plane.eventually(ResourceQuota, "q", lambda q: q.status.hard == {"configmaps": "5"} and q.status.used == {"configmaps": actual})
+    assert (await plane.get(ResourceQuota, "q")).metadata.labels == {"kept": "yes"}
 
 
 async def test_limit_ranges_fill_in_and_bound(plane: Plane) -> None:

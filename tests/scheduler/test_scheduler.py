@@ -28,8 +28,10 @@ def scheduled(made: Pod) -> Condition | None:
 async def test_a_pod_gets_a_node(tmp_path: Path) -> None:
     async with control_plane(tmp_path, only=WITH, scheduler=True) as plane:
         await plane.node()
+        await plane.client.patch(Node, "n1", {"metadata": {"labels": {"topology.kubernetes.io/zone": "z1"}}})
         await plane.create(Pod, pod("a"))
         made = await plane.eventually(Pod, "a", lambda p: p.spec.nodeName)
+        assert made.metadata.labels == {"topology.kubernetes.io/zone": "z1"}
         condition = scheduled(made)
         assert condition is not None and condition.status == "True"
 
@@ -143,6 +145,7 @@ async def test_a_more_important_pod_takes_a_place(tmp_path: Path) -> None:
         await plane.eventually(Pod, "sneaky", lambda p: (c := scheduled(p)) is not None and c.reason == "Unschedulable")
         await plane.end_pod(victim)
         bound = await plane.eventually(Pod, "boss", lambda p: p.spec.nodeName)
+        assert bound.status.nominatedNodeName == ""
 
         async def told() -> bool:
             text = f"Preempted by pod {bound.metadata.uid} on node n1"

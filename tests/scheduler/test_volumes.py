@@ -146,10 +146,10 @@ def test_claims_that_wait_for_their_consumer_get_the_smallest_volume_that_the_no
     apply(made.objects, volume("small", "1Mi", storage="local", at=on("a")))
     pod = with_claim("p", "data")
     assert decider(made).decide(pod).node == "b"
-    found = volumes.find(volumes.claims_of(pod, made.objects).delayed, made.cluster.nodes["b"], made.objects, {})
+    found = volumes.find(volumes.claims_of(pod, made.objects).delayed, made.cluster.nodes["b"], made.objects)
     assert found is not None and [v.metadata.name for _, v in found.matched] == ["fit"]
     # a volume that was just picked for another pod is taken, as is one that the API has reserved
-    made.objects.take("fit", "default/other")
+    made.objects.take("default/other", "b", "fit")
     assert decider(made).decide(pod).node == "b"
     reserved = PersistentVolumeSpec(claimRef=ObjectReference(namespace="default", name="other"), capacity={"storage": "9Gi"})
     apply(made.objects, PersistentVolume(metadata=ObjectMeta(name="big"), spec=reserved))
@@ -161,5 +161,9 @@ def test_new_volumes_are_asked_for_on_the_chosen_node() -> None:
     apply(made.objects, StorageClass(metadata=ObjectMeta(name="fast"), provisioner="x", volumeBindingMode="WaitForFirstConsumer"))
     apply(made.objects, claim("data", storage="fast"))
     assert decider(made).decide(with_claim("p", "data")).node in ("a", "b")
+    # a node that was just picked for the claim binds its other pods too, until the API says so or it comes to nothing
+    made.objects.take("default/data", "a")
+    assert decider(made).decide(with_claim("p", "data")).node == "a"
+    made.objects.give_back("default/data")
     apply(made.objects, claim("data", storage="fast", annotations={volumes.SELECTED_NODE: "b"}))
     assert decider(made).decide(with_claim("p", "data")).node == "b"

@@ -9,6 +9,7 @@ from minikube_py.apiserver.admission.limit_ranger import LimitRanger
 from minikube_py.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
 from minikube_py.apiserver.admission.node_restriction import NodeRestriction
 from minikube_py.apiserver.admission.pod_resize_validator import PodResizeValidator
+from minikube_py.apiserver.admission.pod_topology_labels import PodTopologyLabels
 from minikube_py.apiserver.admission.priority import Priority
 from minikube_py.apiserver.admission.rbac_escalation import RbacEscalation
 from minikube_py.apiserver.admission.resource_quota import ResourceQuota
@@ -42,6 +43,7 @@ def plugins(
         CertificateApproval(authorizer),
         CertificateSigning(authorizer),
         CertificateSubjectRestriction(),
+        PodTopologyLabels(cache),
         PodResizeValidator(cache),
         RbacEscalation(authorizer),
         # last: it charges only for what all others let through

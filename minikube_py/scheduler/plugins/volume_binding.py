@@ -84,7 +84,7 @@ class _Reach:
         found = [self._objects.volumes.get(claim.spec.volumeName) for claim in self._bound]
         if any(volume is not None and not volumes.reaches(volume, node) for volume in found):
             reasons.append(_OUT_OF_REACH)
-        if self._delayed and volumes.find(self._delayed, node, self._objects, self._objects.taken) is None:
+        if self._delayed and volumes.find(self._delayed, node, self._objects) is None:
             reasons.append(_NONE_FREE)
         if any(volume is None for volume in found):
             reasons.append(_GONE)
