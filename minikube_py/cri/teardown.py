@@ -30,6 +30,7 @@ from minikube_py.cri.runtimeconfig import Layout
 log = logging.getLogger(__name__)
 
 _MNT_DETACH: Final = 2
+_MS_PRIVATE: Final = 1 << 18
 _AT_ONCE: Final = 8
 _CRI_SECONDS: Final = 60.0
 _END_SECONDS: Final = 10.0
@@ -106,14 +107,18 @@ def _finish(layout: Layout, cgroup: str, directories: Sequence[Path], sandboxes:
     shims = list(_shims(layout))
     _end([*_members(cgroup), *(child for shim in shims for child in _children(shim))])
     _end(list(_shims(layout)))
-    for mount in _mounts(directories):
+    mounts = _mounts(directories)
+    for mount in mounts:
+        _make_private(mount)
+    for mount in mounts:
         _unmount(mount)
     for path in _cgroups(cgroup):
         _remove_cgroup(path)
     for id in ids:
         digest = hashlib.sha256(f"{layout.socket}/k8s.io/{id}".encode()).hexdigest()
         (_SHIM_SOCKETS / digest).unlink(missing_ok=True)
-    shutil.rmtree(layout.state, ignore_errors=True)
+    if not _mounts((layout.state,)):  # nothing is removed through a mount that resists
+        shutil.rmtree(layout.state, ignore_errors=True)
     with contextlib.suppress(OSError):  # the others' directories are there too
         layout.state.parent.rmdir()
 
@@ -159,12 +164,18 @@ def _end(pids: Sequence[int]) -> None:
 
 def _mounts(directories: Sequence[Path]) -> list[Path]:
     """The mount points below some directories, the innermost first."""
+    directories = [directory.resolve() for directory in directories]  # the table has no links
     found = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         mount = Path(re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), line.split(" ")[4]))
         if any(mount.is_relative_to(directory) for directory in directories):
             found.append(mount)
     return found[::-1]
+
+
+def _make_private(path: Path) -> None:
+    """A pod's mount of what the host shares is its peer: what is unmounted below it would be unmounted on the host too."""
+    ctypes.CDLL(None, use_errno=True).mount(None, os.fsencode(path), None, _MS_PRIVATE, None)
 
 
 def _unmount(path: Path) -> None:

@@ -15,6 +15,7 @@ from minikube_py.aio import Clock, Component, Health, SystemClock
 from minikube_py.client import Client
 from minikube_py.control import EventRecorder, Informer
 from minikube_py.cri.client import CriClient
+from minikube_py.cri.imagefs import ImageFilesystems
 from minikube_py.kubelet import cgroups, machine
 from minikube_py.kubelet.admission import Host
 from minikube_py.kubelet.allocation import Allocations
@@ -30,6 +31,7 @@ from minikube_py.kubelet.probes import Probes
 from minikube_py.kubelet.runtime import Observer
 from minikube_py.kubelet.tokens import Tokens
 from minikube_py.kubelet.tools import Tools
+from minikube_py.kubelet.volumes.claims import Claims
 from minikube_py.types.core import ConfigMap, Secret
 from minikube_py.types.network import Service
 from minikube_py.types.pod import Pod
@@ -72,11 +74,13 @@ class Kubelet:
             events=self._events,
             observer=Observer(cri),
             images=Images(cri, clock),
+            image_filesystems=ImageFilesystems(cri),
             handlers=self._handlers,
             probes=probes,
             cgroups=cgroups.Cgroups(hierarchies, options.cgroup_root),
             allocations=Allocations(options.pod_dir, self._events, clock, self.pods.active, self._host, self.pods.wake),
             tokens=Tokens(client, clock),
+            claims=Claims(client, options.node_name),
             config_maps=ReferencedObjects(client, ConfigMap, self.pods.retry),
             secrets=ReferencedObjects(client, Secret, self.pods.retry),
             services=self._services,

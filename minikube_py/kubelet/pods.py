@@ -17,6 +17,7 @@ from minikube_py.cri import errors
 from minikube_py.cri.events import EventKind
 from minikube_py.kubelet import resources
 from minikube_py.kubelet.tools import Tools
+from minikube_py.kubelet.volumes import manager
 from minikube_py.kubelet.worker import PodWorker
 from minikube_py.types.network import Service
 from minikube_py.types.pod import Pod
@@ -127,10 +128,10 @@ class Pods:
             self.wake(old.metadata.uid)
         if new is not None:
             self._by_uid[new.metadata.uid] = new
-            self._ensure(new.metadata.uid, spec_changed=old is not None and old.metadata.generation != new.metadata.generation)
+            self._ensure(new.metadata.uid, changed=old is not None and _wanted(old) != _wanted(new))
         self._weigh_burstable()
 
-    def _ensure(self, uid: str, spec_changed: bool = False) -> None:
+    def _ensure(self, uid: str, changed: bool = False) -> None:
         if not self._live or self._tools is None:
             return
         worker = self._workers.get(uid)
@@ -139,7 +140,7 @@ class Pods:
             worker = self._workers[uid] = PodWorker(self._tools, uid, pod)
             name = pod.key if pod is not None else uid
             self._tasks.spawn(worker.run(), f"pod {name}").add_done_callback(lambda _: self._ended(uid))
-        elif spec_changed:
+        elif changed:
             worker.retry_now()
         else:
             worker.wake()
@@ -157,10 +158,11 @@ class Pods:
             self._tasks.spawn(asyncio.to_thread(tools.cgroups.set_burstable, milli), "burstable cgroup")
 
 
+def _wanted(pod: Pod) -> tuple[int, Mapping[str, str], Mapping[str, str]]:
+    """What a container's configuration is made of: its environment and subPaths may come from labels and annotations."""
+    return pod.metadata.generation, pod.metadata.labels, pod.metadata.annotations
+
+
 def _uids_on_disk(tools: Tools) -> set[str]:
     """Pods of which directories or cgroups are left."""
-    found = tools.cgroups.pods()
-    directory = tools.options.root_dir / "pods"
-    if directory.is_dir():
-        found.update(entry.name for entry in directory.iterdir())
-    return found
+    return tools.cgroups.pods() | manager.uids(tools.options.root_dir)

@@ -25,7 +25,7 @@ from minikube_py.kubelet.objects import ObjectsUnavailable
 from minikube_py.kubelet.plan import Waiting
 from minikube_py.kubelet.state import PodState, RunState, SandboxId
 from minikube_py.kubelet.tools import Tools
-from minikube_py.kubelet.volumes import content, manager
+from minikube_py.kubelet.volumes import claims, containermounts, content, imagevolumes, manager
 from minikube_py.meta.errors import StatusError
 from minikube_py.types.core import Secret
 from minikube_py.types.pod import Container, LifecycleHandler, Pod
@@ -71,10 +71,11 @@ class Steps:
         try:
             cgroup, _ = await asyncio.gather(asyncio.to_thread(self._directories, pod), self._require(pod))
             sources = await self._sources(pod, ())
-            paths = await manager.ensure(pod, options.pod_dir(uid), sources)
-        except manager.VolumeError as error:
+            claimed = await tools.claims.get(pod)
+            paths = await manager.ensure(pod, options.pod_dir(uid), sources, claimed)
+        except (manager.VolumeError, claims.ClaimError) as error:
             tools.events.record(pod, "Warning", "FailedMount", str(error))
-            raise StepError(str(error), again_after=5.0) from error
+            raise StepError(str(error), again_after=1.0 if isinstance(error, claims.ClaimError) else 5.0) from error
         except OSError as error:
             tools.events.record(pod, "Warning", "FailedCreatePodContainer", f"unable to ensure pod container exists: {error}")
             raise StepError(str(error), again_after=10.0) from error
@@ -190,6 +191,7 @@ class Steps:
             image, image_user = await tools.images.ensure(pod, container, self._pull_secrets(pod), say)
         except ImageError as error:
             raise StepError(str(error), again_after=error.again_after, container=name, waiting=Waiting(error.reason, str(error))) from error
+        paths = {**paths, **await self._image_volumes(pod, container)}
         newest = state.of(name)
         attempt = newest.attempt + 1 if newest is not None else self._first_attempt(pod, container)
         if newest is not None and newest.state is RunState.EXITED:
@@ -197,7 +199,9 @@ class Steps:
             tools.restarts.next(planning.backoff_key(pod, container), newest.finished_at, now)
         try:
             variables = env.build(pod, container, self._env_sources(pod, ips))
-            mounts = await manager.container_mounts(pod, container, tools.options.pod_dir(pod.metadata.uid), paths, variables)
+            can_recurse = any(m.recursiveReadOnly for m in container.volumeMounts) and await self._recursive_read_only()
+            directory = tools.options.pod_dir(pod.metadata.uid)
+            mounts = await containermounts.container_mounts(pod, container, directory, paths, variables, can_recurse)
             mounts += await asyncio.to_thread(self._own_mounts, pod, container, ips)
             target = state.of(container.targetContainerName) if container.targetContainerName else None
             config = containers.container_config(
@@ -212,9 +216,10 @@ class Steps:
                 target_id=target.id if target is not None else "",
             )
             sandbox_config = await self.sandbox_config(pod, sandbox.attempt, cgroup)
-        except (env.EnvError, ConfigError, manager.MountError, OSError) as error:
+        except (env.EnvError, ConfigError, containermounts.MountError, OSError) as error:
             say("Warning", "Failed", f"Error: {error}")
-            waiting = Waiting("CreateContainerConfigError", str(error))
+            unmountable = isinstance(error, containermounts.ImageMountError)
+            waiting = Waiting("CreateContainerError" if unmountable else "CreateContainerConfigError", str(error))
             raise StepError(str(error), again_after=10.0, container=name, waiting=waiting) from error
         try:
             container_id = await uninterrupted(self._create(sandbox.id, config, sandbox_config))
@@ -255,6 +260,39 @@ class Steps:
         return Outcome(False, "invalid handler")
 
     # Parts
+
+    async def _image_volumes(self, pod: Pod, container: Container) -> dict[str, str]:
+        """Pull and mount the images that the container mounts; their host paths by volume. Raises StepError."""
+        tools, directory = self._tools, self._tools.options.pod_dir(pod.metadata.uid)
+        mounted = {mount.name for mount in container.volumeMounts}
+        paths: dict[str, str] = {}
+
+        def say(type_: str, reason: str, message: str) -> None:
+            tools.events.record(pod, type_, reason, message)
+
+        for volume in pod.spec.volumes:
+            if volume.image is None or volume.name not in mounted:
+                continue
+            wanted = Container(name=volume.name, image=volume.image.reference, imagePullPolicy=volume.image.pullPolicy)
+            try:
+                image, _ = await tools.images.ensure(pod, wanted, self._pull_secrets(pod), say)
+                paths[volume.name] = await imagevolumes.ensure(directory, volume.name, image, tools.image_filesystems)
+            except ImageError as error:
+                waiting = Waiting(error.reason, str(error))
+                raise StepError(str(error), again_after=error.again_after, container=container.name, waiting=waiting) from error
+            except (errors.CriError, OSError) as error:
+                message = f"ImageVolumeMountFailed: {error}"
+                tools.events.record(pod, "Warning", "Failed", f"Error: {message}", field_path=_field_path(pod, container.name))
+                waiting = Waiting("CreateContainerError", message)
+                raise StepError(message, again_after=10.0, container=container.name, waiting=waiting) from error
+        return paths
+
+    async def _recursive_read_only(self) -> bool:
+        """Whether the runtime can make what is mounted below a volume read-only too."""
+        with contextlib.suppress(errors.CriError):
+            status = await self._tools.cri.status()
+            return any(not handler.name and handler.features.recursive_read_only_mounts for handler in status.runtime_handlers)
+        return False
 
     async def _create(self, sandbox_id: SandboxId, config: Any, sandbox_config: Any) -> str:
         """Create a container; a half-made one of the same attempt, left by a start that was cut short, is in the way and is removed."""

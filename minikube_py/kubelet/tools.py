@@ -9,6 +9,7 @@ from minikube_py.aio import Clock
 from minikube_py.client import Client
 from minikube_py.control import EventRecorder, Informer
 from minikube_py.cri.client import CriClient
+from minikube_py.cri.imagefs import ImageFilesystems
 from minikube_py.kubelet.allocation import Allocations
 from minikube_py.kubelet.cgroups import Cgroups
 from minikube_py.kubelet.containers import Node
@@ -20,6 +21,7 @@ from minikube_py.kubelet.probes import Probes
 from minikube_py.kubelet.restarts import BackoffTable
 from minikube_py.kubelet.runtime import Observer
 from minikube_py.kubelet.tokens import Tokens
+from minikube_py.kubelet.volumes.claims import Claims
 from minikube_py.types.core import ConfigMap, Secret
 from minikube_py.types.network import Service
 from minikube_py.types.pod import Pod
@@ -36,11 +38,13 @@ class Tools:
     events: EventRecorder
     observer: Observer
     images: Images
+    image_filesystems: ImageFilesystems
     handlers: Handlers
     probes: Probes
     cgroups: Cgroups
     allocations: Allocations
     tokens: Tokens
+    claims: Claims
     config_maps: ReferencedObjects[ConfigMap]
     secrets: ReferencedObjects[Secret]
     services: Informer[Service]

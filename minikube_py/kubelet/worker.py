@@ -358,11 +358,12 @@ class PodWorker:
         for sandbox in self.state.sandboxes:
             if sandbox.ready:
                 await tools.cri.stop_pod_sandbox(sandbox.id)
-        await manager.teardown(tools.options.pod_dir(self.uid))
+        await manager.teardown(tools.options.pod_dir(self.uid), tools.image_filesystems)
         await asyncio.to_thread(tools.cgroups.remove_pod, self.uid)
         tools.config_maps.release(self.uid)
         tools.secrets.release(self.uid)
         tools.tokens.release(self.uid)
+        tools.claims.release(self.uid)
         tools.images.release(self.uid)
         tools.restarts.forget(self.uid + "_")
         self.state = await tools.observer.pod(self.uid)
@@ -384,7 +385,7 @@ class PodWorker:
         for sandbox in state.sandboxes:
             await tools.cri.stop_pod_sandbox(sandbox.id)
             await tools.cri.remove_pod_sandbox(sandbox.id)
-        await manager.remove(tools.options.pod_dir(self.uid))
+        await manager.remove(tools.options.pod_dir(self.uid), tools.image_filesystems)
         meta = self._pod.metadata if self._pod is not None else None
         namespace, name = (meta.namespace, meta.name) if meta is not None else (state.namespace, state.name)
         if namespace and name:

@@ -55,6 +55,8 @@ class PersistentVolumeClaimSpec(View, frozen=True):
 class PersistentVolumeClaimStatus(View, frozen=True):
     phase: str = ""
     allocatedResources: Quantities = {}
+    accessModes: tuple[str, ...] = ()
+    capacity: Quantities = {}
 
 
 class PersistentVolumeClaim(Object, frozen=True):

@@ -1,15 +1,21 @@
-"""Storage: what the scheduler reads of volumes and the classes that provision them."""
+"""Storage: persistent volumes and the classes that provision them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from minikube_py.types.meta import Object, ObjectReference, ResourceRef, View
-from minikube_py.types.pod import NodeSelector, Quantities
+from minikube_py.types.pod import HostPathSource, NodeSelector, Quantities
 
 
 class VolumeNodeAffinity(View, frozen=True):
     required: NodeSelector | None = None
+
+
+class LocalSource(View, frozen=True):
+    path: str
+    fsType: str = ""
 
 
 class PersistentVolumeSpec(View, frozen=True):
@@ -19,10 +25,16 @@ class PersistentVolumeSpec(View, frozen=True):
     storageClassName: str = ""
     volumeMode: str = "Filesystem"
     nodeAffinity: VolumeNodeAffinity | None = None
+    persistentVolumeReclaimPolicy: str = "Retain"
+    volumeAttributesClassName: str | None = None
+    hostPath: HostPathSource | None = None
+    local: LocalSource | None = None
 
 
 class PersistentVolumeStatus(View, frozen=True):
     phase: str = ""
+    message: str = ""
+    reason: str = ""
 
 
 class PersistentVolume(Object, frozen=True):
@@ -43,5 +55,8 @@ class TopologySelectorTerm(View, frozen=True):
 class StorageClass(Object, frozen=True):
     resource: ClassVar[ResourceRef] = ResourceRef("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
     provisioner: str = ""
+    parameters: Mapping[str, str] = {}
+    reclaimPolicy: str = "Delete"
+    mountOptions: tuple[str, ...] = ()
     volumeBindingMode: str = "Immediate"
     allowedTopologies: tuple[TopologySelectorTerm, ...] = ()

@@ -1,19 +1,30 @@
-"""The mount and unmount calls of Linux, as far as volumes need them. Blocking: called in a thread."""
+"""The mount and unmount calls of Linux, as far as volumes need them. Blocking: called in a thread.
+
+What always holds: no mount of the host's is ever taken away with one of ours. A bind mount of a shared one is its peer, so that what is
+unmounted below it is unmounted in the original too; everything below a pod's directory is therefore made private before it is detached.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
+import re
 from pathlib import Path
 
-MS_BIND = 0x1000
-MS_REMOUNT = 0x20
 MS_RDONLY = 0x1
-MS_PRIVATE = 1 << 18
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_REMOUNT = 0x20
+MS_BIND = 0x1000
 MS_REC = 0x4000
+MS_PRIVATE = 1 << 18
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
+_ROUNDS = 16
+_ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
@@ -22,7 +33,7 @@ _libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
     """mount(2). Raises OSError."""
-    done = _libc.mount(source.encode(), target.encode(), kind.encode() or None, flags, options.encode() or None)
+    done = _libc.mount(os.fsencode(source), os.fsencode(target), kind.encode() or None, flags, os.fsencode(options) or None)
     if done != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), target)
@@ -35,33 +46,65 @@ def tmpfs(target: Path, size: int | None = None, mode: str = "") -> None:
 
 
 def bind(source: str, target: Path) -> None:
-    """Show `source` at `target` too."""
-    mount(source, str(target), "", MS_BIND | MS_REC)
+    """Show `source` at `target` too, without what is mounted below it."""
+    mount(source, str(target), "", MS_BIND)
 
 
 def unmount(target: Path) -> None:
     """Unmount, lazily where it is in use; what is not a mount point is left alone."""
-    if _libc.umount2(str(target).encode(), _MNT_DETACH | _UMOUNT_NOFOLLOW) != 0:
+    if _libc.umount2(os.fsencode(target), _MNT_DETACH | _UMOUNT_NOFOLLOW) != 0:
         number = ctypes.get_errno()
         if number not in (errno.EINVAL, errno.ENOENT):
             raise OSError(number, os.strerror(number), str(target))
 
 
+def unmount_below(directory: Path) -> None:
+    """Detach every mount at and below a directory, and nothing elsewhere. Raises OSError when some stay."""
+    for _ in range(_ROUNDS):  # what lies under another mount at the same place shows up in the next round
+        points = below(directory)
+        if not points:
+            return
+        for point in points:
+            with contextlib.suppress(FileNotFoundError):
+                _make_private(point)
+        for point in points:
+            unmount(point)
+    raise OSError(errno.EBUSY, "there are always more mounts below it", str(directory))
+
+
+def _make_private(point: Path) -> None:
+    if _libc.mount(None, os.fsencode(point), None, MS_PRIVATE, None) != 0:
+        number = ctypes.get_errno()
+        if number != errno.EINVAL:  # which means that it is no mount point any more
+            raise OSError(number, os.strerror(number), str(point))
+
+
+def mount_id(descriptor: int) -> int:
+    """Which mount an open file lies on. A bind mount of the same file system is another one."""
+    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as info:
+        return next(int(line.split()[1]) for line in info if line.startswith("mnt_id:"))
+
+
 def is_mount(path: Path) -> bool:
-    """Whether a file system of its own begins at the path (a bind mount of the same one does not count)."""
+    """Whether something is mounted at the path; links are not followed."""
     try:
-        return os.lstat(path).st_dev != os.lstat(path.parent).st_dev
+        here, parent = os.open(path, os.O_PATH | os.O_NOFOLLOW), os.open(path.parent, os.O_PATH)
     except FileNotFoundError:
         return False
+    try:
+        return mount_id(here) != mount_id(parent)
+    finally:
+        os.close(here)
+        os.close(parent)
 
 
 def below(directory: Path) -> list[Path]:
-    """The mount points at and below a directory, the deepest first."""
-    prefix = str(directory)
+    """The mount points at and below a directory, the deepest first, whatever links lead to it."""
+    prefix = os.fsencode(os.path.realpath(directory))
     found = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+    with open("/proc/self/mountinfo", "rb") as table:
         for line in table:
-            point = line.split(" ")[4].encode("utf-8", "surrogateescape").decode("unicode_escape")
-            if point == prefix or point.startswith(prefix + "/"):
-                found.append(Path(point))
+            point = _ESCAPE.sub(lambda match: bytes((int(match[1], 8),)), line.split(b" ")[4])
+            if point == prefix or point.startswith(prefix + b"/"):
+                found.append(Path(os.fsdecode(point)))
     return sorted(found, key=lambda p: len(p.parts), reverse=True)
