@@ -134,6 +134,7 @@ class Agent:
             cluster_domain=settings.cluster_domain,
             runtime_endpoint=config.container_runtime_endpoint,
             cgroup_root=config.cgroup_root,
+            storage_dir=config.default_local_storage_path,
             disable=settings.disabled,
             overlay=settings.overlay,
             lease_duration=int(settings.node_lease_duration),

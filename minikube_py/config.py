@@ -18,7 +18,7 @@ DEFAULT_CONFIG_FILE = Path("/etc/minikube-py/config.yaml")
 DEFAULT_KUBECONFIG = Path("/etc/minikube-py/kubeconfig.yaml")
 DEFAULT_DATA_DIR = Path("/var/lib/minikube-py")
 
-COMPONENTS = ("controllers", "dns", "proxy", "scheduler")
+COMPONENTS = ("controllers", "dns", "local-storage", "proxy", "scheduler")
 """What --disable takes."""
 
 OVERLAYS = ("vxlan", "host-gw", "none")
@@ -64,6 +64,7 @@ class ServerConfig:
     node_taint: tuple[Taint, ...] = ()
     container_runtime_endpoint: str = ""
     cgroup_root: str = ""
+    default_local_storage_path: Path | None = None
     node_monitor_period: float = 5.0
     node_monitor_grace_period: float = 50.0
     default_not_ready_toleration_seconds: int = 300
@@ -112,8 +113,14 @@ class AgentConfig:
     node_taint: tuple[Taint, ...] = ()
     container_runtime_endpoint: str = ""
     cgroup_root: str = ""
+    default_local_storage_path: Path | None = None
     log_level: str = "info"
     log_format: str = "text"
+
+
+def parse_path(text: str | None) -> Path | None:
+    """A directory, as it is named from anywhere; None where none is given."""
+    return Path(text).absolute() if text else None
 
 
 def parse_server(name: str, text: str) -> str:

@@ -59,6 +59,7 @@ class NodeOptions(NamedTuple):
     disable: frozenset[str] = frozenset()
     cgroup_root: str = ""
     overlay: str = "none"
+    storage_dir: Path | None = None
     lease_duration: int = 40
 
 
@@ -148,6 +149,7 @@ class Node:
             node_name=options.name,
             node_ips=(options.ip,),
             root_dir=options.data_dir / "kubelet",
+            storage_dir=options.storage_dir or options.data_dir / "storage",
             cluster_domain=options.cluster_domain,
             cluster_dns=() if "dns" in options.disable else (options.cluster_dns,),
             cgroup_root=options.cgroup_root,

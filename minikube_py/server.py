@@ -225,7 +225,8 @@ class Server:
             authorities={CLIENT_SIGNER: clients, KUBELET_CLIENT_SIGNER: clients, KUBELET_SERVING_SIGNER: servers},
             reserved_names=keys.api_server_names(),
         )
-        made = controllers(assembly.service_account_client, informers, options, self._clock)
+        disabled = frozenset({"local-path"} if "local-storage" in config.disable else ())
+        made = controllers(assembly.service_account_client, informers, options, self._clock, disabled)
         for name, component in made:
             self._supervisor.start(name, component)
         assembly.health.parts["controller-manager"] = [name for name, _ in made]
@@ -246,6 +247,7 @@ class Server:
             cluster_domain=config.cluster_domain,
             runtime_endpoint=config.container_runtime_endpoint,
             cgroup_root=config.cgroup_root,
+            storage_dir=config.default_local_storage_path,
             disable=config.disable,
             overlay=config.overlay,
             lease_duration=config.node_lease_duration,

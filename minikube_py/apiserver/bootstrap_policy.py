@@ -299,6 +299,13 @@ job-controller
 legacy-service-account-token-cleaner
     get core configmaps kube-apiserver-legacy-service-account-token-tracking
     delete,patch core secrets
+local-path-provisioner
+    read,create,delete core persistentvolumes
+    read core nodes,persistentvolumeclaims
+    update core persistentvolumeclaims
+    create,delete core nodes/proxy
+    read,create storage.k8s.io storageclasses
+    events
 namespace-controller
     read,delete core namespaces
     update core namespaces/finalize,namespaces/status

@@ -9,7 +9,16 @@ import click
 
 from minikube_py.cli.imports import quick_imports
 from minikube_py.cli.options import config_option, option
-from minikube_py.config import DEFAULT_DATA_DIR, AgentConfig, ConfigError, parse_address, parse_label, parse_server, parse_taint
+from minikube_py.config import (
+    DEFAULT_DATA_DIR,
+    AgentConfig,
+    ConfigError,
+    parse_address,
+    parse_label,
+    parse_path,
+    parse_server,
+    parse_taint,
+)
 
 
 @click.command()
@@ -23,6 +32,11 @@ from minikube_py.config import DEFAULT_DATA_DIR, AgentConfig, ConfigError, parse
 @option("--node-taint", "A taint for this machine's node (repeatable).", many=True, metavar="KEY=VALUE:EFFECT")
 @option(
     "--container-runtime-endpoint", "The socket of a containerd of yours.  [default: one of the agent's own is started]", metavar="SOCKET"
+)
+@option(
+    "--default-local-storage-path",
+    "Where the volumes of the storage class local-path are kept.  [default: agent/storage in --data-dir]",
+    metavar="DIR",
 )
 @option("--cgroup-root", "The cgroup under which the pods' cgroups are made.  [default: the top]", metavar="CGROUP")
 @option("--log-level", "What is logged.", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
@@ -60,6 +74,7 @@ def _config(options: dict[str, Any]) -> AgentConfig:
         node_taint=tuple(parse_taint("--node-taint", text) for text in options["node_taint"]),
         container_runtime_endpoint=options["container_runtime_endpoint"] or "",
         cgroup_root=options["cgroup_root"] or "",
+        default_local_storage_path=parse_path(options["default_local_storage_path"]),
         log_level=options["log_level"],
         log_format=options["log_format"],
     )

@@ -23,6 +23,7 @@ from minikube_py.config import (
     parse_label,
     parse_mode,
     parse_network,
+    parse_path,
     parse_port_range,
     parse_taint,
 )
@@ -52,6 +53,11 @@ T = TypeVar("T")
 @option("--node-taint", "A taint for this machine's node (repeatable).", many=True, metavar="KEY=VALUE:EFFECT")
 @option(
     "--container-runtime-endpoint", "The socket of a containerd of yours.  [default: one of the server's own is started]", metavar="SOCKET"
+)
+@option(
+    "--default-local-storage-path",
+    "Where the volumes of the storage class local-path are kept.  [default: agent/storage in --data-dir]",
+    metavar="DIR",
 )
 @option("--cgroup-root", "The cgroup under which the pods' cgroups are made.  [default: the top]", metavar="CGROUP")
 @option("--node-monitor-period", "How often the signs of life of all nodes are looked at.", default="5s", metavar="DURATION")
@@ -132,6 +138,7 @@ def _config(options: dict[str, Any]) -> ServerConfig:
         node_taint=all_of("node_taint", parse_taint),
         container_runtime_endpoint=options["container_runtime_endpoint"] or "",
         cgroup_root=options["cgroup_root"] or "",
+        default_local_storage_path=parse_path(options["default_local_storage_path"]),
         node_monitor_period=parse_duration("--node-monitor-period", options["node_monitor_period"]),
         node_monitor_grace_period=parse_duration("--node-monitor-grace-period", options["node_monitor_grace_period"]),
         default_not_ready_toleration_seconds=options["default_not_ready_toleration_seconds"],

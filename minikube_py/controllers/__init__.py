@@ -23,12 +23,16 @@ from minikube_py.controllers.disruption import DisruptionController
 from minikube_py.controllers.endpoints import EndpointsController
 from minikube_py.controllers.endpointslice import EndpointSliceController
 from minikube_py.controllers.endpointslicemirroring import EndpointSliceMirroringController
+from minikube_py.controllers.ephemeral_volume import EphemeralVolumeController
 from minikube_py.controllers.garbagecollector import GarbageCollector
 from minikube_py.controllers.job import JobController
+from minikube_py.controllers.local_path import LocalPathProvisioner
 from minikube_py.controllers.namespace import NamespaceController
 from minikube_py.controllers.node_ipam import NodeIPAMController
 from minikube_py.controllers.node_lifecycle import NodeLifecycleController
+from minikube_py.controllers.persistentvolume import PersistentVolumeController
 from minikube_py.controllers.podgc import PodGCController
+from minikube_py.controllers.pvc_protection import ClaimProtectionController, VolumeProtectionController
 from minikube_py.controllers.replicaset import ReplicaSetController, ReplicationControllerController
 from minikube_py.controllers.resource_quota import ResourceQuotaController
 from minikube_py.controllers.rootca import RootCAPublisher
@@ -60,6 +64,11 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     EndpointsController,
     PodGCController,
     ResourceQuotaController,
+    PersistentVolumeController,
+    ClaimProtectionController,
+    VolumeProtectionController,
+    EphemeralVolumeController,
+    LocalPathProvisioner,
     CSRApprovingController,
     CSRSigningController,
     CSRCleanerController,

@@ -20,6 +20,8 @@ class KubeletOptions:
     root_dir: Path = Path("/var/lib/kubelet")
     """Pod directories (volumes, hosts files, termination messages). Must be visible to the runtime under the same path."""
     log_dir: Path = Path("/var/log/pods")
+    storage_dir: Path = Path("/var/lib/minikube-py/agent/storage")
+    """Where the volumes of the built-in storage class are, a directory each: users' data."""
     cluster_domain: str = "cluster.local"
     cluster_dns: tuple[str, ...] = ()
     resolv_conf: Path = Path("/etc/resolv.conf")

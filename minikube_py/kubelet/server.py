@@ -21,6 +21,7 @@ from minikube_py.kubelet.access import Access, attributes
 from minikube_py.kubelet.pods import Pods
 from minikube_py.kubelet.state import ContainerRecord
 from minikube_py.kubelet.tools import Tools
+from minikube_py.kubelet.volumes import localstorage
 from minikube_py.kubelet.worker import PodWorker
 from minikube_py.meta.errors import StatusError
 from minikube_py.types.meta import parse_timestamp
@@ -99,7 +100,24 @@ class KubeletServer:
                 return await self._port_forward(request, namespace, name)
             case ["run", namespace, name, container] | ["run", namespace, name, _, container]:
                 return await self._run(request, namespace, name, container)
+            case ["localVolumes", name] if request.method in ("POST", "DELETE"):
+                return await self._local_volume(request, name)
         raise _Refused(404, "404 page not found\n")
+
+    async def _local_volume(self, request: web.BaseRequest, name: str) -> web.Response:
+        """Make or remove the directory of a volume of the built-in storage class."""
+        storage, query = self._tools.options.storage_dir, parse_qs(request.query_string)
+        try:
+            if request.method == "DELETE":
+                await asyncio.to_thread(localstorage.remove, storage, name)
+                return web.json_response({})
+            namespace, claim = (query.get(part, [""])[0] for part in ("namespace", "claim"))
+            path = await asyncio.to_thread(localstorage.ensure, storage, name, namespace, claim)
+        except localstorage.InvalidName as error:
+            raise _Refused(400, str(error)) from error
+        except OSError as error:
+            raise _Refused(500, str(error)) from error
+        return web.json_response({"path": str(path)})
 
     async def _list_pods(self) -> web.Response:
         query = {"fieldSelector": f"spec.nodeName={self._tools.options.node_name}"}

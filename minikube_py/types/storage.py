@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from minikube_py.types.meta import Object, ObjectReference, ResourceRef, View
 from minikube_py.types.pod import HostPathSource, NodeSelector, Quantities
+
+DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+_BETA_DEFAULT_CLASS = "storageclass.beta.kubernetes.io/is-default-class"
 
 
 class VolumeNodeAffinity(View, frozen=True):
@@ -60,3 +63,10 @@ class StorageClass(Object, frozen=True):
     mountOptions: tuple[str, ...] = ()
     volumeBindingMode: str = "Immediate"
     allowedTopologies: tuple[TopologySelectorTerm, ...] = ()
+
+
+def default_class(classes: Iterable[StorageClass]) -> StorageClass | None:
+    """The class of claims that name none: of several defaults the newest, of those the first by name."""
+    found = [c for c in classes if any(c.metadata.annotations.get(key) == "true" for key in (DEFAULT_CLASS, _BETA_DEFAULT_CLASS))]
+    found.sort(key=lambda c: c.metadata.name)
+    return max(found, key=lambda c: c.metadata.creationTimestamp or "", default=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from minikube_py.apiserver.admission.certificates import CertificateApproval, CertificateSigning, CertificateSubjectRestriction
+from minikube_py.apiserver.admission.default_storage_class import DefaultStorageClass
 from minikube_py.apiserver.admission.default_toleration_seconds import SECONDS, DefaultTolerationSeconds
 from minikube_py.apiserver.admission.limit_ranger import LimitRanger
 from minikube_py.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
@@ -13,6 +14,7 @@ from minikube_py.apiserver.admission.rbac_escalation import RbacEscalation
 from minikube_py.apiserver.admission.resource_quota import ResourceQuota
 from minikube_py.apiserver.admission.runtime_class import RuntimeClass
 from minikube_py.apiserver.admission.service_account import ServiceAccountPlugin
+from minikube_py.apiserver.admission.storage_object_in_use_protection import StorageObjectInUseProtection
 from minikube_py.apiserver.admission.taint_nodes_by_condition import TaintNodesByCondition
 from minikube_py.apiserver.api import AdmissionPlugin
 from minikube_py.apiserver.authz import RequestAuthorizer
@@ -34,6 +36,8 @@ def plugins(
         TaintNodesByCondition(),
         Priority(cache),
         DefaultTolerationSeconds(*toleration_seconds),
+        DefaultStorageClass(cache),
+        StorageObjectInUseProtection(),
         RuntimeClass(cache),
         CertificateApproval(authorizer),
         CertificateSigning(authorizer),
