@@ -53,6 +53,9 @@ class StatefulSetStrategy(WorkloadStrategy):
             default_claim_spec(claim.setdefault("spec", {}))
             claim["status"] = {"phase": "Pending", **(claim.get("status") or {})}
 
+    def validate(self, obj: Obj) -> list[Cause]:
+        return super().validate(_with_claims(obj))
+
     def validate_spec(self, spec: Obj) -> Faults:
         policy = spec.get("podManagementPolicy")
         if policy not in ("OrderedReady", "Parallel"):
@@ -83,6 +86,18 @@ class StatefulSetStrategy(WorkloadStrategy):
         if not context.subresource and rules.without(obj["spec"], _MUTABLE) != rules.without(old["spec"], _MUTABLE):
             found.append(Cause.forbidden("spec", _UPDATABLE))
         return found
+
+
+def _with_claims(obj: Obj) -> Obj:
+    """The set with its template's volumes as its pods will have them: containers mount the claims by the names of their templates."""
+    spec = obj["spec"]
+    claims = [(claim.get("metadata") or {}).get("name") or "" for claim in spec.get("volumeClaimTemplates") or ()]
+    template = spec.get("template")
+    if not claims or not template or not template.get("spec"):
+        return obj
+    own = [volume for volume in template["spec"].get("volumes") or () if volume.get("name") not in claims]
+    volumes = [*({"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claims), *own]
+    return {**obj, "spec": {**spec, "template": {**template, "spec": {**template["spec"], "volumes": volumes}}}}
 
 
 class DaemonSetStrategy(WorkloadStrategy):

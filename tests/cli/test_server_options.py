@@ -69,7 +69,7 @@ def test_the_dns_address_follows_the_service_range(configured: Any) -> None:
         (["--write-kubeconfig-mode", "rw"], "--write-kubeconfig-mode must be permissions in octal"),
         (["--node-taint", "x:Sometimes"], "--node-taint must be KEY=VALUE:EFFECT"),
         (["--node-label", "x"], "--node-label must be KEY=VALUE"),
-        (["--disable", "etcd"], "--disable takes controllers, dns, proxy, scheduler, not etcd"),
+        (["--disable", "etcd"], "--disable takes controllers, dns, local-storage, proxy, scheduler, not etcd"),
         (["--cluster-dns", "192.0.2.1"], "--cluster-dns 192.0.2.1 is not in --service-cidr"),
         (["--cluster-cidr", "10.43.0.0/16"], "overlap"),
         (["--https-listen-port", "0"], "--https-listen-port"),

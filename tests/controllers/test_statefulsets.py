@@ -136,7 +136,7 @@ async def test_a_failed_pod_is_made_anew(tmp_path: Path) -> None:
 
 
 async def test_claims_are_made_and_kept_or_handed_over(tmp_path: Path) -> None:
-    async with control_plane(tmp_path, only=(*CONTROLLERS, "garbage-collector")) as plane:
+    async with control_plane(tmp_path, only=(*CONTROLLERS, "garbage-collector", "pvc-protection")) as plane:
         claim = {
             "metadata": {"name": "data", "labels": {"tier": "fast"}},
             "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},

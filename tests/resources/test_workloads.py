@@ -104,6 +104,17 @@ def test_replica_set_and_controller() -> None:
     assert new["spec"]["selector"] == {"app": "web"} == new["metadata"]["labels"]
 
 
+def test_the_claims_of_a_stateful_set_are_volumes_of_its_pods() -> None:
+    sts = resource("statefulsets", "apps")
+    template = copy.deepcopy(TEMPLATE)
+    template["spec"]["containers"][0]["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
+    claim = {"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}
+    spec = {"selector": SELECTOR, "template": template, "serviceName": "s"}
+    assert rejected(sts, obj(sts, spec=spec)) == ['spec.template.spec.containers[0].volumeMounts[0].name: Not found: "data"']
+    new = created(sts, obj(sts, spec={**spec, "volumeClaimTemplates": [claim]}))
+    assert "volumes" not in new["spec"]["template"]["spec"]
+
+
 def test_stateful_set() -> None:
     sts = resource("statefulsets", "apps")
     claim = {"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}
