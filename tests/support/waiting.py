@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable
 
 
@@ -17,3 +18,11 @@ async def until(condition: Callable[[], object | Awaitable[object]], timeout: fl
             return
         assert loop.time() < deadline, what or "what was waited for did not come"
         await asyncio.sleep(0.01)
+
+
+def eventually(look: Callable[[], object], what: str, timeout: float = 20.0) -> None:
+    """Ask until the answer is true, in a test that has no loop."""
+    deadline = time.monotonic() + timeout
+    while not look():
+        assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
+        time.sleep(0.05)
