@@ -5,6 +5,7 @@ Counting costs one dictionary update; text is made when asked.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 
 from minikube_py.aio import LagProbe
@@ -56,6 +57,11 @@ def lag_samples(lag: LagProbe) -> Iterator[Sample]:
     yield f"{name}_count", {}, seen
     yield f"{name}_max", {}, lag.worst
     yield "minikube_py_event_loop_blocked_seconds_max", {}, lag.blocked
+
+
+def task_samples() -> Iterator[Sample]:
+    """How many tasks the process's event loop has: what is started and never ends shows here first."""
+    yield "minikube_py_tasks", {}, len(asyncio.all_tasks())
 
 
 def render(samples: Iterable[Sample]) -> str:

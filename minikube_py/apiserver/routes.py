@@ -53,7 +53,7 @@ class Routes:
         if first == "openapi":
             return await self._openapi(request, path)
         if path == "/metrics":
-            samples = metrics.render([*self._api.metrics.samples(), *metrics.lag_samples(self._api.lag)])
+            samples = metrics.render([*self._api.metrics.samples(), *metrics.lag_samples(self._api.lag), *metrics.task_samples()])
             return Response(200, samples.encode(), content_type="text/plain; version=0.0.4; charset=utf-8")
         if path == "/":
             return answers.json({"paths": sorted((*_LISTED, *self._extra))})

@@ -10,7 +10,6 @@ import itertools
 import json
 import signal
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,57 +113,6 @@ def test_a_database_that_cannot_be_opened_stays_as_it_is(tmp_path: Path, offset:
     server.database.write_bytes(good)
     with running(server):
         assert len(server.get(CONFIG_MAPS)["items"]) >= 50
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 24 MiB."""
-    mount = tmp_path / "small"
-    mount.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", mount], check=True)
-    try:
-        yield mount
-    finally:
-        subprocess.run(["umount", mount], check=True)
-
-
-def fill_up(directory: Path) -> Path:
-    """Take all the space that is left."""
-    path = directory / "filler"
-    with path.open("wb", buffering=0) as file:
-        for size in (1 << 16, 1 << 12, 1):
-            with contextlib.suppress(OSError):
-                while True:
-                    file.write(b"\0" * size)
-    return path
-
-
-def test_a_full_disk(small_disk: Path) -> None:
-    server = Server(small_disk)
-    with running(server):
-        acknowledged = [f"early{number}" for number in range(20)]
-        for name in acknowledged:
-            server.create(CONFIG_MAPS, config_map(name, text="x" * 1000))
-        filler = fill_up(small_disk)
-        refused: list[Any] = []
-        for number in range(60):
-            answer = server.request("POST", CONFIG_MAPS, config_map(f"full{number}", text="x" * 50_000))
-            if answer.status == 201:
-                acknowledged.append(f"full{number}")
-            else:
-                refused.append(answer)
-        assert len(refused) > 30
-        for answer in refused:
-            assert answer.status in (500, 507) and answer.body["kind"] == "Status" and "space" in answer.body["message"], answer
-        assert {item["metadata"]["name"] for item in server.get(CONFIG_MAPS)["items"]} >= set(acknowledged)
-        filler.unlink()
-        server.create(CONFIG_MAPS, config_map("later"))
-        acknowledged.append("later")
-        server.stop(signal.SIGKILL)
-        server.start()
-        server.ready()
-        found = {item["metadata"]["name"] for item in server.get(CONFIG_MAPS)["items"]}
-        assert found == {*acknowledged, "kube-root-ca.crt"}
 
 
 def test_kill_9_among_64_writers(server: Server) -> None:
