@@ -135,6 +135,7 @@ class Agent:
             runtime_endpoint=config.container_runtime_endpoint,
             cgroup_root=config.cgroup_root,
             storage_dir=config.default_local_storage_path,
+            settings=config.node_settings,
             disable=settings.disabled,
             overlay=settings.overlay,
             lease_duration=int(settings.node_lease_duration),

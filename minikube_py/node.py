@@ -22,7 +22,7 @@ from minikube_py.cri import errors as cri_errors
 from minikube_py.cri.client import CriClient
 from minikube_py.cri.containerd import Containerd, ContainerdOptions
 from minikube_py.cri.host import HostFacts
-from minikube_py.cri.images import import_archive
+from minikube_py.cri.images import PINNED, import_archive
 from minikube_py.kubelet.kubelet import Kubelet
 from minikube_py.kubelet.options import KubeletOptions
 from minikube_py.meta import names
@@ -32,6 +32,7 @@ from minikube_py.netfilter.variant import NoIptables
 from minikube_py.network import NetworkOptions, Overlay, OverlayOptions, PodNetwork, links
 from minikube_py.network.node import SYSTEM_CNI_CONF
 from minikube_py.network.overlay import pod_mtu
+from minikube_py.nodesettings import NodeSettings
 from minikube_py.proxy import Proxier, ProxyOptions
 from minikube_py.types.core import Node as NodeView
 from minikube_py.types.core import Taint
@@ -61,6 +62,7 @@ class NodeOptions(NamedTuple):
     overlay: str = "none"
     storage_dir: Path | None = None
     lease_duration: int = 40
+    settings: NodeSettings = NodeSettings()
 
 
 class Node:
@@ -135,7 +137,7 @@ class Node:
         directory = self._options.data_dir / "images"
         for archive in sorted(await asyncio.to_thread(lambda: list(directory.glob("*.tar*")))):
             try:
-                images = await import_archive(cri, archive)
+                images = await import_archive(cri, archive, labels=PINNED)
             except (cri_errors.CriError, OSError) as error:
                 log.error("image archive not imported", extra={"archive": str(archive), "error": str(error)})
                 continue
@@ -155,6 +157,7 @@ class Node:
             cluster_dns=() if "dns" in options.disable else (options.cluster_dns,),
             cgroup_root=options.cgroup_root,
             node_lease_duration_seconds=options.lease_duration,
+            settings=options.settings,
             node_labels=options.labels,
             register_with_taints=tuple(Taint(key=key, value=value, effect=effect) for key, value, effect in options.taints),
             version=KUBERNETES_VERSION,

@@ -248,6 +248,7 @@ class Server:
             runtime_endpoint=config.container_runtime_endpoint,
             cgroup_root=config.cgroup_root,
             storage_dir=config.default_local_storage_path,
+            settings=config.node_settings,
             disable=config.disable,
             overlay=config.overlay,
             lease_duration=config.node_lease_duration,
