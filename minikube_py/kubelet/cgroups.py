@@ -71,8 +71,8 @@ def find(mountinfo: str = "/proc/self/mountinfo") -> Hierarchies:
 class Cgroups:
     """Makes, limits and removes cgroups. Raises OSError."""
 
-    def __init__(self, hierarchies: Hierarchies, root: str = "") -> None:
-        self._hierarchies, self._root = hierarchies, root
+    def __init__(self, hierarchies: Hierarchies, root: str = "", pod_max_pids: int = -1) -> None:
+        self._hierarchies, self._root, self._pod_max_pids = hierarchies, root, pod_max_pids
 
     @property
     def v2(self) -> bool:
@@ -96,6 +96,8 @@ class Cgroups:
         self.set_cpu(name, limits.shares, limits.quota)
         if limits.memory is not None:
             self.set_memory(name, limits.memory)
+        if self._pod_max_pids > 0:
+            self._write("pids", name, "pids.max", str(self._pod_max_pids))
         return name
 
     def set_cpu(self, name: str, shares: int, quota: int | None) -> None:

@@ -33,6 +33,7 @@ from minikube_py.kubelet.pods import Pods
 from minikube_py.kubelet.probes import Probes
 from minikube_py.kubelet.pullrecords import PullRecords
 from minikube_py.kubelet.runtime import Observer
+from minikube_py.kubelet.runtimeclasses import RuntimeClasses
 from minikube_py.kubelet.staticpods import StaticPods
 from minikube_py.kubelet.tokens import Tokens
 from minikube_py.kubelet.tools import Tools
@@ -81,6 +82,7 @@ class Kubelet:
             clock=clock,
             events=self._events,
             observer=Observer(cri),
+            runtime_classes=RuntimeClasses(client),
             image_filesystems=ImageFilesystems(cri),
             images=Images(
                 cri,
@@ -90,7 +92,7 @@ class Kubelet:
             ),
             handlers=self._handlers,
             probes=probes,
-            cgroups=cgroups.Cgroups(hierarchies, options.cgroup_root),
+            cgroups=cgroups.Cgroups(hierarchies, options.cgroup_root, settings.pod_max_pids),
             allocations=Allocations(options.pod_dir, self._events, clock, self.pods.active, self._host, self.pods.wake),
             tokens=Tokens(client, clock),
             claims=Claims(client, options.node_name),

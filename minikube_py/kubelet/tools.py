@@ -21,6 +21,7 @@ from minikube_py.kubelet.options import KubeletOptions
 from minikube_py.kubelet.probes import Probes
 from minikube_py.kubelet.restarts import BackoffTable
 from minikube_py.kubelet.runtime import Observer
+from minikube_py.kubelet.runtimeclasses import RuntimeClasses
 from minikube_py.kubelet.tokens import Tokens
 from minikube_py.kubelet.volumes.claims import Claims
 from minikube_py.types.core import ConfigMap, Secret
@@ -41,6 +42,7 @@ class Tools:
     clock: Clock
     events: EventRecorder
     observer: Observer
+    runtime_classes: RuntimeClasses
     images: Images
     image_filesystems: ImageFilesystems
     handlers: Handlers
