@@ -71,6 +71,7 @@ class Node:
     def __init__(self, options: NodeOptions, client: Client, client_for: Callable[..., Client], kubelet_tls: ssl.SSLContext) -> None:
         self._options, self._client, self._client_for, self._tls = options, client, client_for, kubelet_tls
         self._facts: HostFacts | None = None
+        self._kubelet: Kubelet | None = None
 
     async def start(self, supervisor: Supervisor, stack: AsyncExitStack) -> None:
         """Start the node's components; returns when they run, not when the node is Ready. Raises NodeStartError."""
@@ -110,8 +111,14 @@ class Node:
         stack.push_async_callback(cri.close)
         kubelet = Kubelet(self._client, cri, self._kubelet_options(), server_tls=self._tls)
         stack.push_async_callback(kubelet.close)
+        self._kubelet = kubelet
         for name, component in kubelet.components():
             supervisor.start(name, component)
+
+    async def shut_down(self) -> None:
+        """End all pods, since the machine goes down; returns when they have ended or their time is over."""
+        if self._kubelet is not None:
+            await self._kubelet.shutdown.begin()
 
     async def _runtime(self, supervisor: Supervisor, iptables: str) -> CriClient:
         """The client of the user's runtime, or of a containerd of the node's own."""

@@ -16,7 +16,7 @@ from minikube_py.client import Client
 from minikube_py.control import EventRecorder, Informer
 from minikube_py.cri.client import CriClient
 from minikube_py.cri.imagefs import ImageFilesystems
-from minikube_py.kubelet import cgroups, machine
+from minikube_py.kubelet import cgroups, machine, shutdown
 from minikube_py.kubelet.admission import Host
 from minikube_py.kubelet.allocation import Allocations
 from minikube_py.kubelet.collector import Collector
@@ -34,6 +34,7 @@ from minikube_py.kubelet.probes import Probes
 from minikube_py.kubelet.pullrecords import PullRecords
 from minikube_py.kubelet.runtime import Observer
 from minikube_py.kubelet.runtimeclasses import RuntimeClasses
+from minikube_py.kubelet.shutdown import Shutdown
 from minikube_py.kubelet.staticpods import StaticPods
 from minikube_py.kubelet.tokens import Tokens
 from minikube_py.kubelet.tools import Tools
@@ -116,7 +117,8 @@ class Kubelet:
         measure = Measure(cri, self.tools.cgroups, options)
         self.collector = Collector(self.tools, self.pods, measure, lambda: self.node.node)
         self.evictor = Evictor(self.tools, self.pods, measure, self.collector.reclaim, lambda: self.node.node, self._pressure_changed)
-        self.tools.admission.append(self.evictor.refuse)
+        self.shutdown = Shutdown(self.tools, self.pods, lambda: self.node.node, self._shutting_down)
+        self.tools.admission += [self.shutdown.refuse, self.evictor.refuse]
 
     def _host(self) -> Host:
         """The node as admission sees it."""
@@ -152,6 +154,10 @@ class Kubelet:
         assert self._static is not None
         name = self.options.node_name
         await self._static.keep_mirrors(health, lambda: self.node.informer.get(name), lambda: self.pods.workers)
+
+    def _shutting_down(self) -> None:
+        self.node.problem = shutdown.PROBLEM
+        self.node.wake()
 
     def _pressure_changed(self) -> None:
         self.node.pressure = self.evictor.conditions
