@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from minikube_py import logs, machine
-from minikube_py.aio import Backoff, Component, Health, Supervisor, SystemClock, settle
+from minikube_py.aio import Backoff, Component, Health, Supervisor, SystemClock, Tasks, settle
 from minikube_py.client import Client
 from minikube_py.client.certificates import Certificates, NotIssued, Wanted
 from minikube_py.client.checkpoint import CheckpointTransport
@@ -71,6 +71,7 @@ async def _main(config: AgentConfig) -> None:
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         agent = Agent(config, stack)
+        loop.add_signal_handler(signal.SIGPWR, agent.shut_down_node)
         starting = asyncio.create_task(agent.start(), name="start")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
@@ -96,6 +97,8 @@ class Agent:
         self._config, self._stack = config, stack
         self._clock = SystemClock()
         self._supervisor = Supervisor()
+        self._node: Node | None = None
+        self._ends = Tasks()
         self._directory = config.data_dir / "agent"
         self._name = config.node_name or machine.node_name()
         self._ip = ""
@@ -135,11 +138,12 @@ class Agent:
             runtime_endpoint=config.container_runtime_endpoint,
             cgroup_root=config.cgroup_root,
             storage_dir=config.default_local_storage_path,
+            settings=config.node_settings,
             disable=settings.disabled,
             overlay=settings.overlay,
             lease_duration=int(settings.node_lease_duration),
         )
-        node = Node(options, kubelet, lambda user, agent="": proxy, serving)
+        node = self._node = Node(options, kubelet, lambda user, agent="": proxy, serving)
         try:
             await node.start(self._supervisor, self._stack)
         except NodeStartError as error:
@@ -149,8 +153,14 @@ class Agent:
         log.info("the node runs", extra={"node": self._name, "server": config.server})
         settle()
 
+    def shut_down_node(self) -> None:
+        """The machine goes down: end the pods, and go on meanwhile."""
+        if self._node is not None:
+            self._ends.spawn(self._node.shut_down(), "node shutdown")
+
     async def end_components(self) -> None:
         """End what runs, before what it shares is closed."""
+        await self._ends.close()
         await self._supervisor.close()
 
     # Joining

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from minikube_py.nodesettings import NodeSettings
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -69,6 +71,7 @@ class ServerConfig:
     node_monitor_grace_period: float = 50.0
     default_not_ready_toleration_seconds: int = 300
     default_unreachable_toleration_seconds: int = 300
+    node_settings: NodeSettings = field(default_factory=NodeSettings)
     disable_agent: bool = False
     disable: frozenset[str] = frozenset()
     log_level: str = "info"
@@ -114,6 +117,7 @@ class AgentConfig:
     container_runtime_endpoint: str = ""
     cgroup_root: str = ""
     default_local_storage_path: Path | None = None
+    node_settings: NodeSettings = field(default_factory=NodeSettings)
     log_level: str = "info"
     log_format: str = "text"
 

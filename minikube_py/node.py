@@ -22,7 +22,7 @@ from minikube_py.cri import errors as cri_errors
 from minikube_py.cri.client import CriClient
 from minikube_py.cri.containerd import Containerd, ContainerdOptions
 from minikube_py.cri.host import HostFacts
-from minikube_py.cri.images import import_archive
+from minikube_py.cri.images import PINNED, import_archive
 from minikube_py.kubelet.kubelet import Kubelet
 from minikube_py.kubelet.options import KubeletOptions
 from minikube_py.meta import names
@@ -32,6 +32,7 @@ from minikube_py.netfilter.variant import NoIptables
 from minikube_py.network import NetworkOptions, Overlay, OverlayOptions, PodNetwork, links
 from minikube_py.network.node import SYSTEM_CNI_CONF
 from minikube_py.network.overlay import pod_mtu
+from minikube_py.nodesettings import NodeSettings
 from minikube_py.proxy import Proxier, ProxyOptions
 from minikube_py.types.core import Node as NodeView
 from minikube_py.types.core import Taint
@@ -61,6 +62,7 @@ class NodeOptions(NamedTuple):
     overlay: str = "none"
     storage_dir: Path | None = None
     lease_duration: int = 40
+    settings: NodeSettings = NodeSettings()
 
 
 class Node:
@@ -69,6 +71,7 @@ class Node:
     def __init__(self, options: NodeOptions, client: Client, client_for: Callable[..., Client], kubelet_tls: ssl.SSLContext) -> None:
         self._options, self._client, self._client_for, self._tls = options, client, client_for, kubelet_tls
         self._facts: HostFacts | None = None
+        self._kubelet: Kubelet | None = None
 
     async def start(self, supervisor: Supervisor, stack: AsyncExitStack) -> None:
         """Start the node's components; returns when they run, not when the node is Ready. Raises NodeStartError."""
@@ -108,8 +111,14 @@ class Node:
         stack.push_async_callback(cri.close)
         kubelet = Kubelet(self._client, cri, self._kubelet_options(), server_tls=self._tls)
         stack.push_async_callback(kubelet.close)
+        self._kubelet = kubelet
         for name, component in kubelet.components():
             supervisor.start(name, component)
+
+    async def shut_down(self) -> None:
+        """End all pods, since the machine goes down; returns when they have ended or their time is over."""
+        if self._kubelet is not None:
+            await self._kubelet.shutdown.begin()
 
     async def _runtime(self, supervisor: Supervisor, iptables: str) -> CriClient:
         """The client of the user's runtime, or of a containerd of the node's own."""
@@ -135,7 +144,7 @@ class Node:
         directory = self._options.data_dir / "images"
         for archive in sorted(await asyncio.to_thread(lambda: list(directory.glob("*.tar*")))):
             try:
-                images = await import_archive(cri, archive)
+                images = await import_archive(cri, archive, labels=PINNED)
             except (cri_errors.CriError, OSError) as error:
                 log.error("image archive not imported", extra={"archive": str(archive), "error": str(error)})
                 continue
@@ -155,6 +164,7 @@ class Node:
             cluster_dns=() if "dns" in options.disable else (options.cluster_dns,),
             cgroup_root=options.cgroup_root,
             node_lease_duration_seconds=options.lease_duration,
+            settings=options.settings,
             node_labels=options.labels,
             register_with_taints=tuple(Taint(key=key, value=value, effect=effect) for key, value, effect in options.taints),
             version=KUBERNETES_VERSION,

@@ -16,10 +16,10 @@ import socket
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minikube_py import logs, machine, pki
-from minikube_py.aio import Component, Health, LagProbe, Supervisor, SystemClock, settle
+from minikube_py.aio import Component, Health, LagProbe, Supervisor, SystemClock, Tasks, settle
 from minikube_py.apiserver.assembly import Assembly, Settings, assemble
 from minikube_py.apiserver.http import HttpFront
 from minikube_py.config import ServerConfig
@@ -31,6 +31,9 @@ from minikube_py.store.maintenance import Retention, keep_floors
 from minikube_py.store.sqlite import SQLiteStore, open_sqlite
 from minikube_py.systemd import notify
 from minikube_py.types.certificates import CLIENT_SIGNER, KUBELET_CLIENT_SIGNER, KUBELET_SERVING_SIGNER
+
+if TYPE_CHECKING:
+    from minikube_py.node import Node
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,7 @@ async def _main(config: ServerConfig) -> None:
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         server = Server(config, stack)
+        loop.add_signal_handler(signal.SIGPWR, server.shut_down_node)
         try:
             await server.start()
             notify("READY=1")
@@ -82,6 +86,8 @@ class Server:
         self._config, self._stack = config, stack
         self._clock = SystemClock()
         self._supervisor = Supervisor()
+        self._node: Node | None = None
+        self._ends = Tasks()
         self._lag = LagProbe(resting=0.2)
         self._assembly: Assembly | None = None
 
@@ -133,10 +139,16 @@ class Server:
         assembly.health.starting = False
         settle()
 
+    def shut_down_node(self) -> None:
+        """The machine goes down: end the pods of its node, and go on meanwhile."""
+        if self._node is not None:
+            self._ends.spawn(self._node.shut_down(), "node shutdown")
+
     async def end_components(self) -> None:
         """End what runs; /readyz says no from now on."""
         if self._assembly is not None:
             self._assembly.health.shutting_down = True
+        await self._ends.close()
         await self._supervisor.close()
 
     def _cluster_settings(self, keys: pki.Pki) -> ClusterSettings:
@@ -232,7 +244,8 @@ class Server:
         assembly.health.parts["controller-manager"] = [name for name, _ in made]
 
     async def _start_node(self, assembly: Assembly, keys: pki.Pki, node_name: str, node_ip: str) -> None:
-        from minikube_py.node import Node, NodeOptions, NodeStartError
+        from minikube_py.node import Node as NodeOfThisMachine
+        from minikube_py.node import NodeOptions, NodeStartError
 
         config = self._config
         options = NodeOptions(
@@ -248,11 +261,12 @@ class Server:
             runtime_endpoint=config.container_runtime_endpoint,
             cgroup_root=config.cgroup_root,
             storage_dir=config.default_local_storage_path,
+            settings=config.node_settings,
             disable=config.disable,
             overlay=config.overlay,
             lease_duration=config.node_lease_duration,
         )
-        node = Node(options, assembly.node_client(node_name), assembly.client, keys.kubelet_context())
+        node = self._node = NodeOfThisMachine(options, assembly.node_client(node_name), assembly.client, keys.kubelet_context())
         try:
             await node.start(self._supervisor, self._stack)
         except NodeStartError as error:

@@ -28,7 +28,8 @@ def flags(command: click.Command) -> set[str]:
 
 @pytest.mark.parametrize("command", ["server", "agent"])
 def test_every_flag_is_in_its_commands_table_and_every_one_there_exists(command: str) -> None:
-    rows = [line.split("|")[1] for line in section(f"Settings of the {command}").splitlines() if line.startswith("| `")]
+    lines = (section(f"Settings of the {command}") + section("Settings of a node")).splitlines()
+    rows = [line.split("|")[1] for line in lines if line.startswith("| `")]
     documented = {flag for row in rows for flag in re.findall(r"`(--[a-z-]+)`", row)}
     assert documented == flags(main.commands[command])
 
@@ -51,7 +52,7 @@ def test_the_components_that_can_be_disabled_are_named() -> None:
 @pytest.mark.parametrize("command", ["server", "agent"])
 def test_the_defaults_are_the_codes(command: str) -> None:
     defaults = {p.name: p.default for p in main.commands[command].params}
-    for line in section(f"Settings of the {command}").splitlines():
+    for line in (section(f"Settings of the {command}") + section("Settings of a node")).splitlines():
         cells = [cell.strip() for cell in line.split("|")]
         flag = re.fullmatch(r"`--([a-z-]+)`", cells[1]) if len(cells) > 3 else None
         value = re.fullmatch(r"`([^`]+)`", cells[2]) if flag else None

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from minikube_py.cli.imports import quick_imports
+from minikube_py.cli.nodesettings import node_options, settings
 from minikube_py.cli.options import config_option, option
 from minikube_py.config import (
     DEFAULT_DATA_DIR,
@@ -39,6 +40,7 @@ from minikube_py.config import (
     metavar="DIR",
 )
 @option("--cgroup-root", "The cgroup under which the pods' cgroups are made.  [default: the top]", metavar="CGROUP")
+@node_options
 @option("--log-level", "What is logged.", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
 @option("--log-format", "How it is logged.", default="text", type=click.Choice(["text", "json"]))
 def agent(**options: Any) -> None:
@@ -75,6 +77,7 @@ def _config(options: dict[str, Any]) -> AgentConfig:
         container_runtime_endpoint=options["container_runtime_endpoint"] or "",
         cgroup_root=options["cgroup_root"] or "",
         default_local_storage_path=parse_path(options["default_local_storage_path"]),
+        node_settings=settings(options),
         log_level=options["log_level"],
         log_format=options["log_format"],
     )

@@ -13,6 +13,7 @@ import click
 from minikube_py.cli.agent import agent
 from minikube_py.cli.kubeconfig import kubeconfig
 from minikube_py.cli.server import server
+from minikube_py.cli.shutdown import shutdown
 from minikube_py.cli.token import token
 from minikube_py.cli.version import version
 
@@ -44,5 +45,6 @@ def main() -> None:
 main.add_command(server)
 main.add_command(agent)
 main.add_command(token)
+main.add_command(shutdown)
 main.add_command(kubeconfig)
 main.add_command(version)

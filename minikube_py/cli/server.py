@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from minikube_py.cli.imports import quick_imports
+from minikube_py.cli.nodesettings import node_options, settings
 from minikube_py.cli.options import config_option, option
 from minikube_py.config import (
     COMPONENTS,
@@ -81,6 +82,7 @@ T = TypeVar("T")
     type=click.IntRange(0),
     metavar="SECONDS",
 )
+@node_options
 @option("--disable-agent", "Run the control plane only, without a node.", is_flag=True, default=False, show_default=False)
 @option("--disable", f"Leave a component out (repeatable): {', '.join(COMPONENTS)}.", many=True, metavar="NAME")
 @option("--log-level", "What is logged.", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
@@ -143,6 +145,7 @@ def _config(options: dict[str, Any]) -> ServerConfig:
         node_monitor_grace_period=parse_duration("--node-monitor-grace-period", options["node_monitor_grace_period"]),
         default_not_ready_toleration_seconds=options["default_not_ready_toleration_seconds"],
         default_unreachable_toleration_seconds=options["default_unreachable_toleration_seconds"],
+        node_settings=settings(options),
         disable_agent=options["disable_agent"],
         disable=frozenset(options["disable"]),
         log_level=options["log_level"],

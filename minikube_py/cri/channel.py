@@ -45,7 +45,9 @@ def translate(error: grpc.aio.AioRpcError) -> errors.CriError:
     """The error of ours that stands for a gRPC status."""
     if error.code() is grpc.StatusCode.UNKNOWN and error.details() == _STARTING:
         return errors.Unavailable(_STARTING)
-    return _ERRORS.get(error.code(), errors.CriError)(error.details() or error.code().name)
+    made = _ERRORS.get(error.code(), errors.CriError)(error.details() or error.code().name)
+    made.code = error.code().name.title().replace("_", "")
+    return made
 
 
 async def answer(call: Awaitable[T]) -> T:

@@ -10,6 +10,14 @@ from __future__ import annotations
 class CriError(Exception):
     """Any failure of the container runtime. Raised itself for statuses that need no telling apart."""
 
+    code = "Unknown"
+    """The status as gRPC's Go library spells it."""
+
+    @property
+    def status_text(self) -> str:
+        """Code and message, as a kubelet shows them to users: its errors are gRPC's own."""
+        return f"rpc error: code = {self.code} desc = {self}"
+
 
 class NotFound(CriError):
     """The sandbox, container or image does not exist (any more)."""

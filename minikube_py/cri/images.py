@@ -36,13 +36,21 @@ from minikube_py.cri.native import (
 _TIMEOUT: Final = 60.0
 _MANAGED: Final = {"io.cri-containerd.image": "managed"}
 # Keeps an image from the kubelet's garbage collection (containerd 1.7 and later tell it so).
-_PINNED: Final = {"io.cri-containerd.pinned": "pinned"}
+PINNED: Final = {"io.cri-containerd.pinned": "pinned"}
+
+
+async def pinned_images(client: CriClient) -> set[str]:
+    """The names of the images that are never to be removed. CRI does not tell before containerd 1.7."""
+    stub = images_pb2_grpc.ImagesStub(client.channel)
+    request = images_pb2.ListImagesRequest(filters=['labels."io.cri-containerd.pinned"==pinned'])
+    listed = await answer(stub.List(request, metadata=(("containerd-namespace", NAMESPACE),), timeout=_TIMEOUT))
+    return {image.name for image in listed.images}
 
 
 async def ensure_pause(client: CriClient) -> str:
     """Import the sandbox's image unless it is there; its name."""
     if await client.image_status(pause.IMAGE) is None:
-        await import_archive(client, pause.ARCHIVE, labels=_PINNED)
+        await import_archive(client, pause.ARCHIVE, labels=PINNED)
     return pause.IMAGE
 
 

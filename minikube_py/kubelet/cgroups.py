@@ -71,8 +71,8 @@ def find(mountinfo: str = "/proc/self/mountinfo") -> Hierarchies:
 class Cgroups:
     """Makes, limits and removes cgroups. Raises OSError."""
 
-    def __init__(self, hierarchies: Hierarchies, root: str = "") -> None:
-        self._hierarchies, self._root = hierarchies, root
+    def __init__(self, hierarchies: Hierarchies, root: str = "", pod_max_pids: int = -1) -> None:
+        self._hierarchies, self._root, self._pod_max_pids = hierarchies, root, pod_max_pids
 
     @property
     def v2(self) -> bool:
@@ -96,6 +96,8 @@ class Cgroups:
         self.set_cpu(name, limits.shares, limits.quota)
         if limits.memory is not None:
             self.set_memory(name, limits.memory)
+        if self._pod_max_pids > 0:
+            self._write("pids", name, "pids.max", str(self._pod_max_pids))
         return name
 
     def set_cpu(self, name: str, shares: int, quota: int | None) -> None:
@@ -147,6 +149,25 @@ class Cgroups:
                         _kill_all(path)
                         time.sleep(0.01)
 
+    def usage(self, qos: str, uid: str) -> tuple[int, int]:
+        """(working set in bytes, processes and threads) of a pod; 0 where its cgroup is gone."""
+        name = pod_cgroup(self._root, qos, uid)
+        return self._working_set(name), _count(self._file("pids", name, "pids.current"))
+
+    def node_working_set(self) -> int | None:
+        """Bytes of memory that the machine cannot do without; None where the kernel does not count them."""
+        if self.v2:
+            # the topmost cgroup of v2 counts nothing but these
+            stat = _table(self._file("memory", "", "memory.stat"))
+            return stat["anon"] + stat["file"] - stat.get("inactive_file", 0) if "anon" in stat and "file" in stat else None
+        return self._working_set("") or None
+
+    def _working_set(self, name: str) -> int:
+        """What is in use, without the files that the kernel would drop first."""
+        used = _count(self._file("memory", name, "memory.current" if self.v2 else "memory.usage_in_bytes"))
+        stat = _table(self._file("memory", name, "memory.stat"))
+        return max(0, used - stat.get("inactive_file" if self.v2 else "total_inactive_file", 0))
+
     def pods(self) -> set[str]:
         """The UIDs of the pods that have a cgroup."""
         found: set[str] = set()
@@ -194,10 +215,30 @@ class Cgroups:
         except OSError:
             return ""
 
-    def _write(self, controller: str, name: str, file: str, value: str) -> None:
+    def _file(self, controller: str, name: str, file: str) -> Path | None:
         directory = self._hierarchies.unified or self._hierarchies.controllers.get(controller)
-        if directory is not None:
-            (directory / name.strip("/") / file).write_text(value)
+        return directory / name.strip("/") / file if directory is not None else None
+
+    def _write(self, controller: str, name: str, file: str, value: str) -> None:
+        path = self._file(controller, name, file)
+        if path is not None:
+            path.write_text(value)
+
+
+def _count(path: Path | None) -> int:
+    try:
+        return int(path.read_text()) if path is not None else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def _table(path: Path | None) -> dict[str, int]:
+    """The names and numbers of a memory.stat; none where there is no such file."""
+    try:
+        lines = path.read_text().splitlines() if path is not None else []
+    except OSError:
+        return {}
+    return {name: int(value) for name, _, value in (line.partition(" ") for line in lines)}
 
 
 def _number(text: str) -> int | None:

@@ -6,23 +6,25 @@ Pulls of the same image for several containers are one pull. Errors bear the wai
 from __future__ import annotations
 
 import asyncio
-import base64
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
-
-import orjson
+from typing import Any, NamedTuple
 
 from minikube_py.aio import Clock, cancel
 from minikube_py.cri import errors
 from minikube_py.cri.client import CriClient
 from minikube_py.cri.v1 import api_pb2 as v1
 from minikube_py.kubelet.containers import ImageUser
+from minikube_py.kubelet.keyring import Credential, lookup
 from minikube_py.kubelet.plan import duration
+from minikube_py.kubelet.pullrecords import PullRecords
 from minikube_py.kubelet.restarts import BackoffTable
 from minikube_py.types.core import Secret
 from minikube_py.types.pod import Container, Pod
+
+_SHOWN_SECONDS = 3.0
+"""How long a container shows why the pull failed before it shows that it is tried again later."""
 
 Say = Callable[[str, str, str], None]
 """Records an event: type, reason, message."""
@@ -46,14 +48,25 @@ class ImageError(Exception):
         self.reason, self.again_after = reason, again_after
 
 
+class _Pulled(NamedTuple):
+    reference: str
+    image: Any
+    seconds: float
+
+
+class _PullFailed(Exception):
+    """Every credential has failed; the text is what the runtime said."""
+
+
 class Images:
     """The node's images, as far as pods need them."""
 
-    def __init__(self, cri: CriClient, clock: Clock) -> None:
-        self._cri, self._clock = cri, clock
+    def __init__(self, cri: CriClient, clock: Clock, records: PullRecords, parallel: int) -> None:
+        self._cri, self._clock, self._records = cri, clock, records
+        self._turn = asyncio.Semaphore(parallel)
         self._backoff = BackoffTable()
         self._failures: dict[str, str] = {}
-        self._pulls: dict[tuple[str, str], asyncio.Task[str]] = {}
+        self._pulls: dict[tuple[str, str], asyncio.Task[_Pulled]] = {}
 
     async def ensure(self, pod: Pod, container: Container, secrets: Iterable[Secret], say: Say) -> tuple[str, ImageUser]:
         """The reference to run the image by, and whom it runs as. Raises ImageError."""
@@ -66,11 +79,14 @@ class Images:
             raise ImageError("InvalidImageName", message, 300.0) from error
         image = await self._present(name)
         policy = container.imagePullPolicy or "IfNotPresent"
-        if policy == "Never" and image is None:
+        found = lookup(secrets, name)
+        usable = image is not None and policy != "Always" and not await asyncio.to_thread(self._records.must_pull, name, image.id, found)
+        if policy == "Never" and not usable:
+            # one that may not be used does not show that it is there
             message = f'Container image "{container.image}" is not present with pull policy of Never'
             say("Warning", "ErrImageNeverPull", message)
             raise ImageError("ErrImageNeverPull", message)
-        if image is not None and policy != "Always":
+        if image is not None and usable:
             say("Normal", "Pulled", f'Container image "{container.image}" already present on machine and can be accessed by the pod')
             return image.id, _user(image)
         key = f"{pod.metadata.uid}_{name}"
@@ -85,21 +101,25 @@ class Images:
         say("Normal", "Pulling", f'Pulling image "{container.image}"')
         started = self._clock.monotonic()
         try:
-            reference = await self._pull(name, credentials(secrets, name))
-        except errors.CriError as error:
+            pulled = await self._pull(name, found)
+        except _PullFailed as error:
             say("Warning", "Failed", f'Failed to pull image "{container.image}": {error}')
             say("Warning", "Failed", "Error: ErrImagePull")
             now = self._clock.time()
             self._backoff.next(key, now, now)
             self._failures[key] = f"ErrImagePull: {error}"
-            raise ImageError("ErrImagePull", str(error), 0.1) from error
+            raise ImageError("ErrImagePull", str(error), _SHOWN_SECONDS) from error
         self._failures.pop(key, None)
-        image = await self._present(reference) or await self._present(name)
-        took = duration_ms(self._clock.monotonic() - started)
+        took, altogether = duration_ms(pulled.seconds), duration_ms(self._clock.monotonic() - started)
+        image = pulled.image
         size = image.size if image is not None else 0
-        message = f'Successfully pulled image "{container.image}" in {took} ({took} including waiting). Image size: {size} bytes.'
+        message = f'Successfully pulled image "{container.image}" in {took} ({altogether} including waiting). Image size: {size} bytes.'
         say("Normal", "Pulled", message)
-        return (image.id if image is not None else reference), _user(image)
+        return (image.id if image is not None else pulled.reference), _user(image)
+
+    def forget(self, image: str) -> None:
+        """The image was removed."""
+        self._records.forget(image)
 
     async def close(self) -> None:
         """Give pulls up."""
@@ -120,22 +140,41 @@ class Images:
         except errors.CriError as error:
             raise ImageError("ImageInspectError", f'Failed to inspect image "{name}": {error}') from error
 
-    async def _pull(self, name: str, auths: Sequence[v1.AuthConfig | None]) -> str:
-        last: errors.CriError | None = None
-        for auth in auths or (None,):
-            key = (name, auth.SerializeToString().hex() if auth is not None else "")
+    async def _pull(self, name: str, credentials: Sequence[Credential]) -> _Pulled:
+        """Pull with one credential after the other. Raises _PullFailed."""
+        failures: dict[str, None] = {}
+        for credential in credentials or (None,):
+            key = (name, credential.digest if credential is not None else "")
             task = self._pulls.get(key)
             if task is None:
-                task = self._pulls[key] = asyncio.create_task(self._cri.pull_image(name, auth), name=f"pull {name}")
-                task.add_done_callback(partial(self._pulled, key))
+                task = self._pulls[key] = asyncio.create_task(self._pull_in_turn(name, credential), name=f"pull {name}")
+                task.add_done_callback(partial(self._ended, key))
             try:
                 return await asyncio.shield(task)
             except errors.CriError as error:
-                last = error
-        assert last is not None
-        raise last
+                failures[error.status_text] = None
+            except OSError as error:
+                failures[f"failed to record image pull intent: {error}"] = None
+        raise _PullFailed(next(iter(failures)) if len(failures) == 1 else f"[{', '.join(failures)}]")
 
-    def _pulled(self, key: tuple[str, str], task: asyncio.Task[str]) -> None:
+    async def _pull_in_turn(self, name: str, credential: Credential | None) -> _Pulled:
+        auth = None
+        if credential is not None:
+            auth = v1.AuthConfig(username=credential.username, password=credential.password, identity_token=credential.identity_token)
+        async with self._turn:
+            # whoever waits for it may be gone before it ends: the pull itself says who may use the image
+            await asyncio.to_thread(self._records.begin, name)
+            try:
+                began = self._clock.monotonic()
+                reference = await self._cri.pull_image(name, auth)
+                took = self._clock.monotonic() - began
+                image = await self._cri.image_status(reference) or await self._cri.image_status(name)
+                await asyncio.to_thread(self._records.pulled, name, image.id if image is not None else reference, credential)
+            finally:
+                await asyncio.to_thread(self._records.end, name)
+            return _Pulled(reference, image, took)
+
+    def _ended(self, key: tuple[str, str], task: asyncio.Task[_Pulled]) -> None:
         self._pulls.pop(key, None)
         if not task.cancelled():
             task.exception()  # the waiters, if any are left, have it
@@ -150,46 +189,6 @@ def with_tag(image: str) -> str:
         raise ValueError(f'couldn\'t parse image reference "{image}": invalid reference format{why}')
     last = image.rpartition("/")[2]
     return image if "@" in image or ":" in last else f"{image}:latest"
-
-
-def credentials(secrets: Iterable[Secret], image: str) -> list[v1.AuthConfig | None]:
-    """What the pull secrets have for the image's registry, the most specific first."""
-    host = registry(image)
-    found: list[tuple[int, v1.AuthConfig | None]] = []
-    for secret in secrets:
-        for key, value in _auths(secret).items():
-            server = key.removeprefix("https://").removeprefix("http://").removesuffix("/v1/").removesuffix("/v2/").rstrip("/")
-            if server in ("index.docker.io", "registry-1.docker.io"):
-                server = "docker.io"
-            full = image if "." in image.partition("/")[0] or ":" in image.partition("/")[0] else f"docker.io/{image}"
-            if server == host or full.startswith(server + "/"):
-                found.append((len(server), _auth_config(value)))
-    return [auth for _, auth in sorted(found, key=lambda entry: -entry[0])]
-
-
-def registry(image: str) -> str:
-    """The registry's host of an image name."""
-    first, slash, _ = image.partition("/")
-    return first if slash and ("." in first or ":" in first or first == "localhost") else "docker.io"
-
-
-def _auths(secret: Secret) -> dict[str, dict[str, str]]:
-    for name, wrapped in ((".dockerconfigjson", True), (".dockercfg", False)):
-        if name in secret.data:
-            try:
-                content = orjson.loads(base64.b64decode(secret.data[name]))
-            except ValueError:
-                return {}
-            auths = content.get("auths", {}) if wrapped else content
-            return {k: v for k, v in auths.items() if isinstance(v, dict)} if isinstance(auths, dict) else {}
-    return {}
-
-
-def _auth_config(value: dict[str, str]) -> v1.AuthConfig:
-    username, password = value.get("username", ""), value.get("password", "")
-    if not username and value.get("auth"):
-        username, _, password = base64.b64decode(value["auth"]).decode("utf-8", "replace").partition(":")
-    return v1.AuthConfig(username=username, password=password, identity_token=value.get("identitytoken", ""))
 
 
 def _user(image: Any) -> ImageUser:

@@ -16,19 +16,25 @@ from minikube_py.client import Client
 from minikube_py.control import EventRecorder, Informer
 from minikube_py.cri.client import CriClient
 from minikube_py.cri.imagefs import ImageFilesystems
-from minikube_py.kubelet import cgroups, machine
+from minikube_py.kubelet import cgroups, machine, shutdown
 from minikube_py.kubelet.admission import Host
 from minikube_py.kubelet.allocation import Allocations
+from minikube_py.kubelet.collector import Collector
 from minikube_py.kubelet.containers import Node as NodeFacts
+from minikube_py.kubelet.evictor import Evictor
 from minikube_py.kubelet.handlers import Handlers
 from minikube_py.kubelet.images import Images
 from minikube_py.kubelet.logrotation import LogRotation
+from minikube_py.kubelet.measure import Measure
 from minikube_py.kubelet.nodeagent import NodeAgent
 from minikube_py.kubelet.objects import ReferencedObjects
 from minikube_py.kubelet.options import KubeletOptions
 from minikube_py.kubelet.pods import Pods
 from minikube_py.kubelet.probes import Probes
+from minikube_py.kubelet.pullrecords import PullRecords
 from minikube_py.kubelet.runtime import Observer
+from minikube_py.kubelet.runtimeclasses import RuntimeClasses
+from minikube_py.kubelet.shutdown import Shutdown
 from minikube_py.kubelet.staticpods import StaticPods
 from minikube_py.kubelet.tokens import Tokens
 from minikube_py.kubelet.tools import Tools
@@ -68,7 +74,7 @@ class Kubelet:
         self._events = EventRecorder(client, "kubelet", options.node_name, clock)
         self._handlers = Handlers(cri, f"kube-probe/{'.'.join(options.version.lstrip('v').split('.')[:2])}")
         probes = Probes(self._handlers, self._events, self.pods.wake)
-        facts = machine.facts(options.root_dir)
+        settings, facts = options.settings, machine.facts(options.root_dir)
         hierarchies = cgroups.find()
         self.tools = Tools(
             options=options,
@@ -77,11 +83,17 @@ class Kubelet:
             clock=clock,
             events=self._events,
             observer=Observer(cri),
-            images=Images(cri, clock),
+            runtime_classes=RuntimeClasses(client),
             image_filesystems=ImageFilesystems(cri),
+            images=Images(
+                cri,
+                clock,
+                PullRecords(options.root_dir / "image_manager", settings.image_credential_verification),
+                settings.max_parallel_image_pulls,
+            ),
             handlers=self._handlers,
             probes=probes,
-            cgroups=cgroups.Cgroups(hierarchies, options.cgroup_root),
+            cgroups=cgroups.Cgroups(hierarchies, options.cgroup_root, settings.pod_max_pids),
             allocations=Allocations(options.pod_dir, self._events, clock, self.pods.active, self._host, self.pods.wake),
             tokens=Tokens(client, clock),
             claims=Claims(client, options.node_name),
@@ -102,6 +114,11 @@ class Kubelet:
         self._allocatable = self.tools.allocatable
         self.pods.bind(self.tools, self._static)
         self.node = NodeAgent(client, cri, options, self._events, facts, clock)
+        measure = Measure(cri, self.tools.cgroups, options)
+        self.collector = Collector(self.tools, self.pods, measure, lambda: self.node.node)
+        self.evictor = Evictor(self.tools, self.pods, measure, self.collector.reclaim, lambda: self.node.node, self._pressure_changed)
+        self.shutdown = Shutdown(self.tools, self.pods, lambda: self.node.node, self._shutting_down)
+        self.tools.admission += [self.shutdown.refuse, self.evictor.refuse]
 
     def _host(self) -> Host:
         """The node as admission sees it."""
@@ -123,6 +140,8 @@ class Kubelet:
             ("kubelet node", self.node.run),
             ("kubelet lease", self.node.run_lease),
             ("kubelet pods", self.pods.run),
+            ("kubelet eviction", self.evictor.run),
+            ("kubelet images", self.collector.run),
             ("kubelet log rotation", LogRotation(self.tools, self.pods).run),
         ]
         if self._static is not None:
@@ -135,6 +154,14 @@ class Kubelet:
         assert self._static is not None
         name = self.options.node_name
         await self._static.keep_mirrors(health, lambda: self.node.informer.get(name), lambda: self.pods.workers)
+
+    def _shutting_down(self) -> None:
+        self.node.problem = shutdown.PROBLEM
+        self.node.wake()
+
+    def _pressure_changed(self) -> None:
+        self.node.pressure = self.evictor.conditions
+        self.node.wake()
 
     async def _serve(self, health: Health) -> None:
         from minikube_py.kubelet import tunnel

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from minikube_py.kubelet.options import KubeletOptions
-from minikube_py.meta import quantity
+from minikube_py.meta import quantity, thresholds
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "s390x": "s390x", "riscv64": "riscv64"}
 
@@ -29,22 +29,10 @@ class Facts(NamedTuple):
     architecture: str
 
 
-class Pressure(NamedTuple):
-    """What is left: bytes and process ids."""
-
-    memory_available: int
-    disk_available: int
-    disk_size: int
-    inodes_free: int
-    inodes: int
-    pids: int
-    pid_max: int
-
-
 def facts(root: Path) -> Facts:
     """Look at the machine; `root` is where the node's storage lies."""
     memory = meminfo()
-    disk = os.statvfs(_existing(root))
+    disk = os.statvfs(existing(root))
     return Facts(
         cpus=len(os.sched_getaffinity(0)),
         memory=memory.get("MemTotal", 0),
@@ -60,19 +48,11 @@ def facts(root: Path) -> Facts:
     )
 
 
-def pressure(root: Path) -> Pressure:
-    """Look at what is left."""
-    disk = os.statvfs(_existing(root))
+def processes() -> tuple[int, int]:
+    """(how many processes and threads there are, how many there can be); zeros where the kernel does not say."""
     load = _read("/proc/loadavg").split()
-    return Pressure(
-        memory_available=meminfo().get("MemAvailable", 0),
-        disk_available=disk.f_bavail * disk.f_frsize,
-        disk_size=disk.f_blocks * disk.f_frsize,
-        inodes_free=disk.f_favail,
-        inodes=disk.f_files,
-        pids=int(load[3].partition("/")[2]) if len(load) > 3 else 0,
-        pid_max=int(_read("/proc/sys/kernel/pid_max") or 32768),
-    )
+    limits = [int(text) for name in ("pid_max", "threads-max") if (text := _read(f"/proc/sys/kernel/{name}"))]
+    return int(load[3].partition("/")[2]) if len(load) > 3 else 0, min(limits, default=0)
 
 
 def meminfo() -> dict[str, int]:
@@ -91,20 +71,24 @@ def capacity(machine: Facts, options: KubeletOptions) -> dict[str, str]:
         "cpu": str(machine.cpus),
         "memory": f"{machine.memory // 1024}Ki",
         "ephemeral-storage": f"{machine.disk // 1024}Ki",
-        "pods": str(options.max_pods),
+        "pods": str(options.settings.max_pods),
         **{f"hugepages-{size}": str(quantity.of_value(amount, quantity.Format.BINARY_SI)) for size, amount in machine.hugepages},
     }
 
 
 def allocatable(machine: Facts, options: KubeletOptions) -> dict[str, str]:
-    """What of it pods can have: less what is reserved, what eviction keeps free, and a tenth of the disk."""
+    """What of it pods can have: less what is reserved, and what eviction keeps free."""
     out = capacity(machine, options)
     reserved = {name: quantity.parse(value) for name, value in options.kube_reserved.items()}
     cpu = machine.cpus * 1000 - (reserved["cpu"].milli() if "cpu" in reserved else 0)
     out["cpu"] = str(quantity.of_milli(max(cpu, 0)))
-    memory = machine.memory - options.eviction_memory_bytes - (reserved["memory"].value() if "memory" in reserved else 0)
+    memory = (
+        machine.memory
+        - thresholds.hard_memory(options.settings.eviction, machine.memory)
+        - (reserved["memory"].value() if "memory" in reserved else 0)
+    )
     out["memory"] = f"{max(memory, 0) // 1024}Ki"
-    out["ephemeral-storage"] = str(machine.disk * 9 // 10)
+    out["ephemeral-storage"] = str(machine.disk - thresholds.hard_disk(options.settings.eviction, machine.disk))
     return out
 
 
@@ -127,7 +111,8 @@ def _os_image() -> str:
     return "Linux"
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
+    """The path, or the closest directory above it that is there."""
     while not path.exists():
         path = path.parent
     return path

@@ -16,7 +16,7 @@ from minikube_py.client.transport import TransportError
 from minikube_py.control import EventRecorder, Informer
 from minikube_py.cri import errors
 from minikube_py.cri.client import CriClient
-from minikube_py.kubelet import machine, nodestatus
+from minikube_py.kubelet import nodestatus
 from minikube_py.kubelet.machine import Facts
 from minikube_py.kubelet.nodestatus import Runtime
 from minikube_py.kubelet.options import KubeletOptions
@@ -38,8 +38,13 @@ class NodeAgent:
         self._node: Node | None = None
         self._written: dict[str, Any] | None = None
         self._written_at = 0.0
+        self._said = nodestatus.pressure_reasons(())
         self._woken = asyncio.Event()
         self.registered = asyncio.Event()
+        self.pressure: tuple[str, ...] = ()
+        """The types of the pressure conditions that hold."""
+        self.problem = ""
+        """What beside the runtime keeps the node from being ready."""
         self.informer = Informer(client, Node, field_selector=f"metadata.name={options.node_name}")
         """The node's own object; follow it by running the informer."""
         self.informer.listen(self._changed)
@@ -124,6 +129,11 @@ class NodeAgent:
             body = {"status": _replacing(status)}
             self._node = await self._client.patch(Node, self._options.node_name, body, kind=Patch.STRATEGIC, subresource="status")
             self._written, self._written_at = status, now
+            shown = nodestatus.pressure_reasons(self.pressure)
+            for reason in shown:
+                if reason not in self._said:
+                    self._events.record(self._node, "Normal", reason, f"Node {self._options.node_name} status is now: {reason}")
+            self._said = shown
             if _ready(status) != was_ready:
                 reason = "NodeReady" if _ready(status) else "NodeNotReady"
                 self._events.record(self._node, "Normal", reason, f"Node {self._options.node_name} status is now: {reason}")
@@ -131,9 +141,9 @@ class NodeAgent:
 
     async def _status(self) -> dict[str, Any]:
         runtime = await self._runtime()
-        pressure = await asyncio.to_thread(machine.pressure, self._options.root_dir)
         live = self.informer.get(self._options.node_name)
-        return nodestatus.status(self._options, self._facts, runtime, pressure, self._node, self._clock.time(), live)
+        now = self._clock.time()
+        return nodestatus.status(self._options, self._facts, runtime, self.pressure, self.problem, self._node, now, live)
 
     async def _runtime(self) -> Runtime:
         try:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from minikube_py.kubelet import machine
-from minikube_py.kubelet.machine import Facts, Pressure
+from minikube_py.kubelet.machine import Facts
 from minikube_py.kubelet.options import KubeletOptions
 from minikube_py.types.core import Node
 from minikube_py.types.meta import timestamp
@@ -63,9 +63,17 @@ def foreign(live: Node | None) -> dict[str, str | int | float | None]:
 
 
 def status(
-    options: KubeletOptions, facts: Facts, runtime: Runtime, pressure: Pressure, before: Node | None, now: float, live: Node | None = None
+    options: KubeletOptions,
+    facts: Facts,
+    runtime: Runtime,
+    pressure: Collection[str],
+    problem: str,
+    before: Node | None,
+    now: float,
+    live: Node | None = None,
 ) -> dict[str, Any]:
-    """The whole status, to be merged into the node's. `before`: the node as it was last written; `live`: as it is."""
+    """The whole status, to be merged into the node's. `pressure`: the types of the conditions that hold; `problem`: what else keeps the
+    node from being ready; `before`: the node as it was last written; `live`: as it is."""
     return {
         "addresses": [
             *({"type": "InternalIP", "address": ip} for ip in options.node_ips),
@@ -90,46 +98,43 @@ def status(
         "images": [
             {"names": list(names), "sizeBytes": size} for names, size in sorted(runtime.images, key=lambda image: -image[1])[:_IMAGES_SHOWN]
         ],
-        "conditions": conditions(options, runtime, pressure, before, now),
+        "conditions": conditions(runtime, pressure, problem, before, now),
         **({"runtimeHandlers": [dict(h) for h in runtime.handlers]} if runtime.handlers else {}),
         **({"features": dict(runtime.features)} if runtime.features else {}),
     }
 
 
-def conditions(options: KubeletOptions, runtime: Runtime, pressure: Pressure, before: Node | None, now: float) -> list[dict[str, Any]]:
+_PRESSURES = (
+    ("MemoryPressure", "InsufficientMemory", "SufficientMemory", "insufficient memory available", "sufficient memory available"),
+    ("DiskPressure", "DiskPressure", "NoDiskPressure", "disk pressure", "no disk pressure"),
+    ("PIDPressure", "InsufficientPID", "SufficientPID", "insufficient PID available", "sufficient PID available"),
+)
+
+
+def pressure_reasons(pressure: Collection[str]) -> tuple[str, ...]:
+    """What events about the node call each of the three, whether it is under that pressure or not."""
+    return tuple(f"NodeHas{bad if type_ in pressure else good}" for type_, bad, good, _, _ in _PRESSURES)
+
+
+def conditions(runtime: Runtime, pressure: Collection[str], problem: str, before: Node | None, now: float) -> list[dict[str, Any]]:
     """The node's conditions; each keeps its lastTransitionTime while its status stays."""
-    short_memory = pressure.memory_available < options.eviction_memory_bytes
-    short_disk = pressure.disk_available * 10 < pressure.disk_size or (pressure.inodes and pressure.inodes_free * 20 < pressure.inodes)
-    short_pids = pressure.pids * 20 > pressure.pid_max * 19
-    made = [
-        (
-            "MemoryPressure",
-            short_memory,
-            "KubeletHasInsufficientMemory",
-            "KubeletHasSufficientMemory",
-            "insufficient memory",
-            "sufficient memory",
-        ),
-        ("DiskPressure", short_disk, "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "disk pressure", "no disk pressure"),
-        ("PIDPressure", short_pids, "KubeletHasInsufficientPID", "KubeletHasSufficientPID", "insufficient PID", "sufficient PID"),
-    ]
     out = [
         {
             "type": type_,
-            "status": "True" if bad else "False",
-            "reason": yes if bad else no,
-            "message": f"kubelet has {worse if bad else better} available",
+            "status": "True" if type_ in pressure else "False",
+            "reason": f"KubeletHas{bad if type_ in pressure else good}",
+            "message": f"kubelet has {worse if type_ in pressure else better}",
         }
-        for type_, bad, yes, no, worse, better in made
+        for type_, bad, good, worse, better in _PRESSURES
     ]
-    out[1]["message"] = "kubelet has disk pressure" if short_disk else "kubelet has no disk pressure"
-    ready = not runtime.problem
+    problem = ", ".join(filter(None, (runtime.problem, problem)))
+    ready = not problem
     out.append(
         {
             "type": "Ready",
             "status": "True" if ready else "False",
             "reason": "KubeletReady" if ready else "KubeletNotReady",
-            "message": "kubelet is posting ready status" if ready else runtime.problem,
+            "message": "kubelet is posting ready status" if ready else problem,
         }
     )
     known = {c.type: c for c in before.status.conditions} if before is not None else {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from minikube_py.meta.version import KUBERNETES_VERSION
+from minikube_py.nodesettings import NodeSettings
 from minikube_py.types.core import Taint
 
 
@@ -31,7 +32,7 @@ class KubeletOptions:
     """The cgroup under which `kubepods` is made; "" is the root of the hierarchy, "/nodeX" keeps the nodes of one machine apart."""
     cgroups_per_qos: bool = True
     cgroup_driver: str = "cgroupfs"
-    max_pods: int = 110
+    settings: NodeSettings = field(default_factory=NodeSettings)
     port: int = 10250
     address: str = "0.0.0.0"
     node_labels: Mapping[str, str] = field(default_factory=dict)
@@ -48,8 +49,9 @@ class KubeletOptions:
     node_lease_duration_seconds: int = 40
     relist_seconds: float = 300.0
     kube_reserved: Mapping[str, str] = field(default_factory=dict)
-    eviction_memory_bytes: int = 100 * 1024 * 1024
-    """memory.available below which the node is under memory pressure; taken off what is allocatable."""
+    housekeeping_seconds: float = 10.0
+    """How often thresholds and local storage limits are looked at."""
+    image_gc_seconds: float = 300.0
 
     def pod_dir(self, uid: str) -> Path:
         """Everything that the agent keeps on disk for one pod."""

@@ -43,6 +43,8 @@ class Facts(NamedTuple):
     """A terminal phase that was decided on (deadline, eviction), with its reason and message."""
     reason: str = ""
     message: str = ""
+    disrupted: bool = False
+    """The pod ends for the node's sake: it gets the condition DisruptionTarget with that message."""
     start_time: str = ""
     rejected: bool = False
     """The node has not taken the pod."""
@@ -291,6 +293,8 @@ def _conditions(pod: Pod, state: PodState, init: Sequence[Status], main: Sequenc
     }
     if planning.can_restart_all(pod):
         made["AllContainersRestarting"] = _restarting(pod, state, phase)
+    if facts.disrupted:
+        made["DisruptionTarget"] = {"status": "True", "reason": "TerminationByKubelet", "message": facts.message}
     before = {c.type: c for c in pod.status.conditions}
     out: list[Status] = []
     for type_, condition in made.items():

@@ -106,7 +106,13 @@ class Steps:
             tools.events.record(pod, "Warning", "FailedCreatePodSandBox", message)
             raise StepError(message, again_after=10.0) from error
         try:
-            await uninterrupted(tools.cri.run_pod_sandbox(config))
+            handler = await tools.runtime_classes.handler(pod.spec.runtimeClassName)
+        except (StatusError, TransportError) as error:
+            message = f"Failed to create pod sandbox: failed to get sandbox runtime: {error}"
+            tools.events.record(pod, "Warning", "FailedCreatePodSandBox", message)
+            raise StepError(message, again_after=2.0) from error
+        try:
+            await uninterrupted(tools.cri.run_pod_sandbox(config, handler))
         except errors.CriError as error:
             message = f"Failed to create pod sandbox: rpc error: code = Unknown desc = {error}"
             tools.events.record(pod, "Warning", "FailedCreatePodSandBox", message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from minikube_py.aio import Clock
 from minikube_py.client import Client
@@ -20,11 +21,15 @@ from minikube_py.kubelet.options import KubeletOptions
 from minikube_py.kubelet.probes import Probes
 from minikube_py.kubelet.restarts import BackoffTable
 from minikube_py.kubelet.runtime import Observer
+from minikube_py.kubelet.runtimeclasses import RuntimeClasses
 from minikube_py.kubelet.tokens import Tokens
 from minikube_py.kubelet.volumes.claims import Claims
 from minikube_py.types.core import ConfigMap, Secret
 from minikube_py.types.network import Service
 from minikube_py.types.pod import Pod
+
+if TYPE_CHECKING:
+    from minikube_py.kubelet.worker import Ending
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,6 +42,7 @@ class Tools:
     clock: Clock
     events: EventRecorder
     observer: Observer
+    runtime_classes: RuntimeClasses
     images: Images
     image_filesystems: ImageFilesystems
     handlers: Handlers
@@ -56,3 +62,5 @@ class Tools:
     """What shows a static pod in the API, while there is one."""
     allocatable: Mapping[str, str] = field(default_factory=dict)
     restarts: BackoffTable = field(default_factory=BackoffTable)
+    admission: list[Callable[[Pod], Ending | None]] = field(default_factory=list)
+    """Who may refuse a pod that was never started: each says how it ends, or lets it in."""

@@ -48,6 +48,10 @@ class Ending(NamedTuple):
     message: str = ""
     rejected: bool = False
     """The node has not taken the pod: nothing of it was ever begun."""
+    grace: int | None = None
+    """Seconds that the containers have at most, where it is not for the pod to say."""
+    disruption: bool = False
+    """Whether the pod gets the condition DisruptionTarget: it ends for the node's sake, not its own."""
 
 
 class PodWorker:
@@ -66,12 +70,14 @@ class PodWorker:
         self._starting: asyncio.Task[None] | None = None
         self._waiting: dict[str, Waiting] = {}
         self._not_before = 0.0
-        self._reclaimed = False
+        self._admitted = False
         self._backed_off: set[str] = set()
         self._subscribers: set[asyncio.Event] = set()
         self._start_time = timestamp(tools.clock.time())
         self.state = PodState(uid=uid)
         self.finished = False
+        self.settled = asyncio.Event()
+        """Set once the pod has ended and given back what it used."""
 
     @property
     def pod(self) -> Pod | None:
@@ -86,7 +92,7 @@ class PodWorker:
     @property
     def reclaimed(self) -> bool:
         """Whether nothing of the pod runs or will run, and what it used was given back."""
-        return self._reclaimed
+        return self.settled.is_set()
 
     @property
     def waiting(self) -> Mapping[str, Waiting]:
@@ -105,6 +111,14 @@ class PodWorker:
 
     def wake(self) -> None:
         """Something may have changed."""
+        self._woken.set()
+
+    def end(self, ending: Ending) -> None:
+        """The pod is to end, for a reason that is not its own. One that ends already may get less time for it, and no other words."""
+        if self._ending is None:
+            self._ending = ending
+        elif ending.grace is not None and (self._ending.grace is None or ending.grace < self._ending.grace):
+            self._ending = self._ending._replace(grace=ending.grace)
         self._woken.set()
 
     def retry_now(self) -> None:
@@ -151,7 +165,7 @@ class PodWorker:
         if pod is not None and present and not self.state.sandboxes and is_static(pod) and self._tools.is_blocked(pod):
             return None  # woken when the pod of before has ended
         if self._ending is None:
-            self._ending = self._why_end(present)
+            self._ending = self._why_end(present) or self._why_refused()
         if pod is None or self._ending is not None:
             return await self._end(present)
         return await self._keep(self._tools.allocations.grant(pod))
@@ -179,6 +193,20 @@ class PodWorker:
         if rejection is not None:
             self._tools.events.record(pod, "Warning", rejection.reason, rejection.message)
             return Ending("Failed", rejection.reason, f"Pod was rejected: {rejection.message}", rejected=True)
+        return None
+
+    def _why_refused(self) -> Ending | None:
+        """A pod of which nothing was ever started may not be let in."""
+        pod = self._pod
+        if self._admitted or pod is None:
+            return None
+        self._admitted = True
+        if pod.status.startTime is not None or self.state.sandboxes:
+            return None
+        for refuse in self._tools.admission:
+            if (ending := refuse(pod)) is not None:
+                self._tools.events.record(pod, "Warning", ending.reason, ending.message)
+                return ending._replace(message=f"Pod was rejected: {ending.message}")
         return None
 
     def _deadline_left(self, pod: Pod) -> float | None:
@@ -342,12 +370,12 @@ class PodWorker:
         if self.state.running:
             if pod is not None:
                 tools.probes.follow(pod, self.state, tools.options.node_ips)
-            self._killer.kill_all(pod, self.state, None if present else self._forced_grace())
+            self._killer.kill_all(pod, self.state, self._grace(pod) if present else self._forced_grace())
             if pod is not None and present:
                 await self._write(pod, self._status(pod))
             self._wake_after_kills()
             return None
-        if not self._reclaimed:
+        if not self.reclaimed:
             await self._reclaim()
         if pod is not None and present:
             await self._write(pod, self._status(pod, lost=True))
@@ -356,6 +384,15 @@ class PodWorker:
             return None
         await self._forget()
         return None
+
+    def _grace(self, pod: Pod | None) -> int | None:
+        """Seconds for every container, where less is left than the pod would take."""
+        limit = self._ending.grace if self._ending is not None else None
+        if limit is None or pod is None:
+            return limit
+        own = pod.metadata.deletionGracePeriodSeconds
+        own = pod.spec.terminationGracePeriodSeconds if own is None else own
+        return limit if own is None else min(limit, own)
 
     def _forced_grace(self) -> int | None:
         """A pod whose object went under our eyes was force-deleted, which means a second here; one that went while nobody watched gets the
@@ -382,8 +419,8 @@ class PodWorker:
         tools.images.release(self.uid)
         tools.restarts.forget(self.uid + "_")
         self.state = await tools.observer.pod(self.uid)
-        self._reclaimed = True
         tools.allocations.forget(self.uid)
+        self.settled.set()
 
     async def _delete(self, pod: Pod) -> None:
         """The last word: the object goes."""
@@ -400,12 +437,9 @@ class PodWorker:
         for sandbox in state.sandboxes:
             await tools.cri.stop_pod_sandbox(sandbox.id)
             await tools.cri.remove_pod_sandbox(sandbox.id)
+        # the pod's directory goes last: while it is there, whoever finds it after a crash goes on from here
+        await asyncio.to_thread(_remove_pod_logs, tools.options.log_dir, self.uid)
         await manager.remove(tools.options.pod_dir(self.uid), tools.image_filesystems)
-        meta = self._pod.metadata if self._pod is not None else None
-        namespace, name = (meta.namespace, meta.name) if meta is not None else (state.namespace, state.name)
-        if namespace and name:
-            logs = tools.options.pod_log_dir(namespace, name, self.uid)
-            await asyncio.to_thread(shutil.rmtree, logs, ignore_errors=True)
         tools.observer.forget(state)
         self.finished = True
 
@@ -422,6 +456,7 @@ class PodWorker:
             phase=ending.phase if ending is not None else "",
             reason=ending.reason if ending is not None else "",
             message=ending.message if ending is not None else "",
+            disrupted=ending is not None and ending.disruption,
             start_time=self._start_time,
             lost=lost,
             rejected=ending is not None and ending.rejected,
@@ -454,6 +489,12 @@ class PodWorker:
 
 def _revision(pod: Pod) -> int:
     return int(pod.metadata.resourceVersion or 0)
+
+
+def _remove_pod_logs(directory: Path, uid: str) -> None:
+    """All logs of a pod, whatever it was called."""
+    for logs in directory.glob(f"*_{uid}"):
+        shutil.rmtree(logs, ignore_errors=True)
 
 
 def _remove_logs(path: Path) -> None:

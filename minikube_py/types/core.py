@@ -148,6 +148,11 @@ class Lease(Object, frozen=True):
     spec: LeaseSpec = LeaseSpec()
 
 
+class RuntimeClass(Object, frozen=True):
+    resource: ClassVar[ResourceRef] = ResourceRef("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", namespaced=False)
+    handler: str = ""
+
+
 class PriorityClass(Object, frozen=True):
     resource: ClassVar[ResourceRef] = ResourceRef("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False)
     value: int = 0

@@ -42,9 +42,10 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 async def measure(client: CriClient, count: int, *, at_once: int = 1, image: str = BUSYBOX, cgroup: str = "") -> Floor:
-    """Start and remove `count` pods of one container, `at_once` at a time."""
+    """Start and remove `count` pods of one container, `at_once` at a time; where that is all of them, none goes before all are up."""
     floor = Floor()
     turn = asyncio.Semaphore(at_once)
+    all_up = asyncio.Barrier(count if at_once >= count else 1)
 
     async def one(number: int) -> None:
         async with turn:
@@ -54,6 +55,7 @@ async def measure(client: CriClient, count: int, *, at_once: int = 1, image: str
             container_id = await _timed(floor.create, client.create_container(sandbox_id, container_config("main", image=image), sandbox))
             await _timed(floor.start, client.start_container(container_id))
             floor.up.append(time.perf_counter() - began)
+            await all_up.wait()
             began = time.perf_counter()
             await client.stop_container(container_id, 0)
             await client.stop_pod_sandbox(sandbox_id)

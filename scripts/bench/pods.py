@@ -1,6 +1,7 @@
-"""From the creation of a pod to Running, image present, one pod after the other; beside the floor: containerd driven directly.
+"""From the creation of a pod to Running, image present, one pod after the other, and ten at once; beside the floor: containerd driven
+directly.
 
-    python scripts/bench/pods.py [--count 20]        as root; the node is a network namespace of its own
+    python scripts/bench/pods.py [--count 20] [--rounds 3]        as root; the node is a network namespace of its own
 
 Both are measured in one run, on one containerd, the floor before and after: what else the machine does hits both.
 """
@@ -65,6 +66,41 @@ async def floor(made: Cluster, count: int) -> list[float]:
         return (await measure(client, count, cgroup=f"{made.cgroup}/floor")).up
 
 
+AT_ONCE = 10
+
+
+def burst(made: Cluster, token: str) -> float:
+    """Seconds from the creation of the first of ten pods until the last is Running."""
+    with Connection(made, token) as connection, Connection(made, token) as watcher:
+        revision = connection.request("GET", f"{PODS}?limit=1")["metadata"]["resourceVersion"]
+        events = watcher.watch(f"{PODS}?watch=1&resourceVersion={revision}")
+        names = {f"burst-{time.monotonic_ns()}-{number}" for number in range(AT_ONCE)}
+        began = time.perf_counter()
+        for name in names:
+            connection.request("POST", PODS, pod(name))
+        waiting = set(names)
+        for _, found in events:
+            if found.get("status", {}).get("phase") == "Running":
+                waiting.discard(found["metadata"]["name"])
+            if not waiting:
+                break
+        took = time.perf_counter() - began
+        for name in names:
+            connection.request("DELETE", f"{PODS}/{name}")
+        for kind, found in events:
+            if kind == "DELETED":
+                names.discard(found["metadata"]["name"])
+            if not names:
+                return took
+    raise SystemExit("the watch ended before the pods were gone")
+
+
+async def burst_floor(made: Cluster) -> float:
+    """The same of containerd alone."""
+    async with CriClient(made.containerd().socket) as client:
+        return max((await measure(client, AT_ONCE, at_once=AT_ONCE, cgroup=f"{made.cgroup}/floor")).up)
+
+
 def row(name: str, durations: Sequence[float], against: float) -> None:
     median = statistics.median(durations)
     print(f"| {name} | {median * 1000:.0f} ms | {percentile(durations, 0.95) * 1000:.0f} ms | {median / against:.2f} |")
@@ -73,16 +109,29 @@ def row(name: str, durations: Sequence[float], against: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=20)
-    count = parser.parse_args().count
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    count = options.count
     with cluster() as made:
         token = bound_account(made, "default", "pods")
         starts(made, token, 2)  # the image is unpacked, the bridge is made
         floors = asyncio.run(floor(made, count - count // 2))
         durations = starts(made, token, count)
         floors += asyncio.run(floor(made, count // 2))
+        bursts, burst_floors = [], []
+        for _ in range(options.rounds):
+            burst_floors.append(asyncio.run(burst_floor(made)))
+            bursts.append(burst(made, token))
     print(f"| {count} pods in a row | median | p95 | to the floor |\n|---|---|---|---|")
     row("containerd alone: sandbox, create, start", floors, statistics.median(floors))
     row("pod created → Running", durations, statistics.median(floors))
+    if bursts:
+        ours, theirs = statistics.median(bursts), statistics.median(burst_floors)
+        print(
+            f"\n| {AT_ONCE} pods at once, until the last runs, {len(bursts)} rounds | median | pods/s | to the floor |\n|---|---|---|---|"
+        )
+        print(f"| containerd alone | {theirs * 1000:.0f} ms | {AT_ONCE / theirs:.1f} | 1.00 |")
+        print(f"| pods created → Running | {ours * 1000:.0f} ms | {AT_ONCE / ours:.1f} | {ours / theirs:.2f} |")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import os
 import tempfile
 import threading
@@ -169,16 +168,7 @@ async def test_following_a_log_through_its_rotation(tmp_path: Path) -> None:
         await asyncio.wait_for(anext(stream), 5)
 
 
-def test_pull_secrets_are_matched_to_the_registry() -> None:
-    auths = {
-        "auths": {"registry.example:5000": {"auth": base64.b64encode(b"u:p").decode()}, "https://index.docker.io/v1/": {"username": "d"}}
-    }
-
-    secret = Secret(data={".dockerconfigjson": base64.b64encode(json.dumps(auths).encode()).decode()})
-    found = images.credentials([secret], "registry.example:5000/a/b:1")
-    assert [(a.username, a.password) for a in found if a is not None] == [("u", "p")]
-    assert [a.username for a in images.credentials([secret], "busybox:1") if a is not None] == ["d"]
-    assert images.credentials([secret], "other.example/x:1") == []
+def test_an_image_without_a_tag_gets_one_and_what_is_no_image_is_refused() -> None:
     assert images.with_tag("registry.example:5000/a") == "registry.example:5000/a:latest"
     digest = "a@sha256:" + "0" * 64
     assert images.with_tag(digest) == digest

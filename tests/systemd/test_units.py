@@ -34,6 +34,8 @@ def test_it_starts_a_command_that_there_is_and_leaves_pods_alone(unit: Path) -> 
     settings = service(unit)
     program, command = shlex.split(settings["ExecStart"])
     assert program == "/opt/minikube-py/bin/minikube-py" and command in main.commands
+    stop = settings["ExecStop"]
+    assert "minikube-py/bin/minikube-py shutdown" in stop and "shutdown" in main.commands
     assert (settings["Type"], settings["KillMode"], settings["Delegate"]) == ("notify", "process", "yes")
 
 

@@ -1,0 +1,79 @@
+"""What a node costs that an agent makes: seconds from exec to Ready, and the memory of the agent's process tree with five pods.
+
+    python scripts/bench/agent.py [--runs 5]        as root; every node is a network namespace of its own
+
+The first start joins (token, certificates); the others are starts of an agent that has joined, on a node that the server has seen go.
+containerd and the pods are not the agent's memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from scripts.bench import tree
+from tests.support.images import BUSYBOX
+from tests.support.nodes import Agent, Nodes, nodes
+
+TIMEOUT = 60.0
+PODS = 5
+SETTLE = 10.0
+
+
+def until_ready(cluster: Nodes, agent: Agent) -> float:
+    """Seconds from exec to a Ready node; the node's object is removed before, so that an old word does not count."""
+    cluster.server.request("DELETE", f"/api/v1/nodes/{agent.namespace}")
+    began = time.perf_counter()
+    agent.start()
+    while not cluster.is_ready(agent.namespace):
+        if time.perf_counter() - began > TIMEOUT:
+            raise SystemExit("the node did not get ready:\n" + agent.log()[-2000:])
+        time.sleep(0.01)
+    return time.perf_counter() - began
+
+
+def memory(cluster: Nodes, agent: Agent) -> int:
+    """PSS in bytes of the agent and what it has started, with five pods on its node."""
+    for number in range(PODS):
+        body = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": f"bench-{number}"},
+            "spec": {"nodeName": agent.namespace, "containers": [{"name": "main", "image": BUSYBOX, "command": ["sleep", "1000"]}]},
+        }
+        cluster.server.create("/api/v1/namespaces/default/pods", body)
+    deadline = time.monotonic() + TIMEOUT
+    while any(pod["status"].get("phase") != "Running" for pod in cluster.server.get("/api/v1/namespaces/default/pods")["items"]):
+        if time.monotonic() > deadline:
+            raise SystemExit("the pods did not start:\n" + agent.log()[-2000:])
+        time.sleep(0.1)
+    time.sleep(SETTLE)
+    assert agent.process is not None
+    return sum(tree.memory(agent.process.pid).values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5)
+    runs = parser.parse_args().runs
+    with nodes(2) as cluster:
+        agent = cluster.agents[0]
+        taken = memory(cluster, agent)
+        for number in range(PODS):
+            cluster.server.request("DELETE", f"/api/v1/namespaces/default/pods/bench-{number}?gracePeriodSeconds=0")
+        starts = []
+        for _ in range(runs):
+            agent.stop()
+            starts.append(until_ready(cluster, agent))
+    print("| an agent | median | worst |\n|---|---|---|")
+    print(f"| exec → Node Ready, {runs} starts | {statistics.median(starts):.2f} s | {max(starts):.2f} s |")
+    print(f"| memory with {PODS} pods, without containerd (PSS) | {taken / tree.MIB:.1f} MiB | |")
+
+
+if __name__ == "__main__":
+    main()
