@@ -82,7 +82,9 @@ class Node:
         try:
             variant = await detect()
             netfilter = Netfilter(Family.IPV6 if ":" in options.ip else Family.IPV4, variant)
-            proxier = Proxier(informers, netfilter, ProxyOptions(options.name, options.service_cidr, options.cluster_cidr))
+            proxier = Proxier(
+                informers, netfilter, ProxyOptions(options.name, options.service_cidr, options.cluster_cidr, node_ip=options.ip)
+            )
             await proxier.guard(adopt="proxy" not in options.disable)
             mtu = pod_mtu(options.overlay, await asyncio.to_thread(links.mtu_by_address, options.ip), options.ip)
             network = PodNetwork(

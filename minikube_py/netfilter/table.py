@@ -37,6 +37,9 @@ class Saved(NamedTuple):
 
 NOTHING = Rules({})
 
+_LONG = 16
+"""From how many rules on a chain is edited and not written again."""
+
 
 def parse_save(text: str) -> Saved:
     """The state in iptables-save's output (all tables)."""
@@ -71,17 +74,47 @@ def _table_input(table: str, old: Rules, new: Rules) -> str:
     jumps_out = [j for j in old.jumps if j.table == table and j not in new.jumps]
     if not (changed or gone or jumps_in or jumps_out):
         return ""
+    edits = {chain: edit for chain in changed if (edit := _edit(old.chains.get(chain, ()), new.chains[chain])) is not None}
     lines = [f"*{table}"]
-    lines += [f":{name} - [0:0]" for _, name in changed]
+    # a declared chain is emptied, so one that is edited is not
+    lines += [f":{chain[1]} - [0:0]" for chain in changed if chain not in edits]
     lines += [f":{name} - [0:0]" for _, name in gone]
     lines += [f"-D {jump.hook} {jump.rule}" for jump in jumps_out]
-    lines += [f"-A {chain[1]} {rule}" for chain in changed for rule in new.chains[chain]]
+    for chain in changed:
+        name = chain[1]
+        if chain in edits:
+            edit = edits[chain]
+            lines += [f"-D {name} {rule}" for rule in edit.out]
+            lines += [f"-I {name} 1 {rule}" for rule in reversed(edit.front)]
+        else:
+            lines += [f"-A {name} {rule}" for rule in new.chains[chain]]
     # each is put in front of the one before, so the last one first keeps their order
     lines += [f"-I {jump.hook} 1 {jump.rule}" for jump in reversed(jumps_in) if jump.first]
     lines += [f"-A {jump.hook} {jump.rule}" for jump in jumps_in if not jump.first]
     lines += [f"-X {name}" for _, name in gone]
     lines.append("COMMIT\n")
     return "\n".join(lines)
+
+
+class _Edit(NamedTuple):
+    """A change of a long chain by rules that go, wherever they are, and rules that are put in front."""
+
+    out: tuple[str, ...]
+    front: tuple[str, ...]
+
+
+def _edit(old: tuple[str, ...], new: tuple[str, ...]) -> _Edit | None:
+    """The edit that makes one of the other; None where there is none, or writing the chain again is as good."""
+    if len(old) < _LONG or len(new) < _LONG:
+        return None
+    before, after = set(old), set(new)
+    out = tuple(rule for rule in old if rule not in after)
+    front = len(new) - (len(old) - len(out))
+    if len(out) + front > len(new) // 2 or len(before) < len(old) or len(after) < len(new):
+        return None
+    if front < 0 or [rule for rule in old if rule in after] != list(new[front:]):
+        return None
+    return _Edit(out, new[:front])
 
 
 def adopted(saved: Saved, wanted: Rules, owned: Iterable[str]) -> Rules:

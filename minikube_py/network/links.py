@@ -15,7 +15,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from minikube_py.network.netlink import REPLACE, attribute, request
+from minikube_py.netlink import REPLACE, attribute, request
 
 _RTM_DELLINK, _RTM_NEWROUTE, _RTM_DELROUTE = 17, 24, 25
 _RTA_DST, _RTA_PRIORITY = 1, 6

@@ -15,8 +15,8 @@ import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from minikube_py.netlink import EXCLUSIVE, REPLACE, attribute, attributes, dump, nested, request
 from minikube_py.network import links
-from minikube_py.network.netlink import EXCLUSIVE, REPLACE, attribute, attributes, dump, nested, request
 from minikube_py.network.overlay import Plan, Route, TunnelEnd
 
 INTERFACE: Final = "mkpy-vxlan"

@@ -1,17 +1,31 @@
 """Services as the node sees them: each service port with the endpoints that may serve it here. Pure.
 
-The choice of endpoints is upstream's (KEP-1669, KEP-2086): ready ones; where none is ready, terminating ones that still serve; for the
-Local policies only those of this node.
+The choice of endpoints is upstream's (KEP-1669, KEP-2086, KEP-4444): ready ones, of those the ones that are hinted for this node or zone
+where every one is hinted; where none is ready, terminating ones that still serve; for the Local policies only those of this node.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from minikube_py.types.network import SERVICE_PROXY_NAME_LABEL, EndpointSlice, Service
+from minikube_py.types.core import Node
+from minikube_py.types.network import SERVICE_PROXY_NAME_LABEL, Endpoint, EndpointSlice, Service
 from minikube_py.types.network import ServicePort as PortSpec
+
+_ZONE_LABEL = "topology.kubernetes.io/zone"
+
+
+class Place(NamedTuple):
+    """Where the proxy runs: its node, and the zone that the node is in ("" for none)."""
+
+    node: str
+    zone: str = ""
+
+
+def place(name: str, node: Node | None) -> Place:
+    """Where the node of this name is."""
+    return Place(name, node.metadata.labels.get(_ZONE_LABEL, "") if node is not None else "")
 
 
 class Backend(NamedTuple):
@@ -22,8 +36,7 @@ class Backend(NamedTuple):
 
 
 class ServicePort(NamedTuple):
-    """One port of one Service, of one address family. The three lists say who serves: from inside the cluster, from outside by the
-    Cluster policy, and on this node only (None where no policy asks for that)."""
+    """One port of one Service, of one address family."""
 
     name: str
     """namespace/service:port-name, as upstream prints it in comments; the base of the chains' names."""
@@ -38,50 +51,84 @@ class ServicePort(NamedTuple):
     internal_local: bool
     external_local: bool
     backends: tuple[Backend, ...]
+    """Who serves by the Cluster policy; empty only where nobody in the cluster serves."""
     local_backends: tuple[Backend, ...]
+    """Who serves by the Local policy: on this node."""
+    serving: tuple[Backend, ...] = ()
+    """UDP only: everybody who still serves, wherever; flows to others are stale."""
+
+    @property
+    def external(self) -> bool:
+        """Whether anything from outside the cluster leads here."""
+        return bool(self.node_port or self.external_ips or self.load_balancer_ips)
+
+
+class HealthCheck(NamedTuple):
+    """What a load balancer asks the node about a Service with the Local policy: at which port, and how many endpoints it has here."""
+
+    port: int
+    endpoints: int
 
 
 class _Candidate(NamedTuple):
     backend: Backend
+    endpoint: Endpoint
     ready: bool
     serving: bool
-    terminating: bool
     local: bool
 
 
-def service_ports(service: Service, slices: Iterable[EndpointSlice], node_name: str, ipv6: bool = False) -> tuple[ServicePort, ...]:
+def service_ports(service: Service, slices: Iterable[EndpointSlice], here: Place, ipv6: bool = False) -> tuple[ServicePort, ...]:
     """The ports that the proxy serves for a Service; none for headless and ExternalName ones, and those of another proxy."""
     spec, meta = service.spec, service.metadata
-    if spec.type == "ExternalName" or SERVICE_PROXY_NAME_LABEL in meta.labels:
-        return ()
-    cluster_ip = next((ip for ip in spec.clusterIPs or (spec.clusterIP,) if _is_family(ip, ipv6)), "")
+    cluster_ip = _cluster_ip(service, ipv6)
     if not cluster_ip:
         return ()
     matching = [s for s in slices if s.addressType == ("IPv6" if ipv6 else "IPv4")]
     external = spec.type in ("NodePort", "LoadBalancer")
+    base = f"{meta.namespace}/{meta.name}"
     result = []
     for port in spec.ports:
-        candidates = _candidates(port, matching, node_name)
-        internal_local = spec.internalTrafficPolicy == "Local"
-        external_local = external and spec.externalTrafficPolicy == "Local"
+        candidates = _candidates(port, matching, here.node)
         result.append(
             ServicePort(
-                name=f"{meta.namespace}/{meta.name}" + (f":{port.name}" if port.name else ""),
+                name=f"{base}:{port.name}" if port.name else base,
                 protocol=port.protocol.lower(),
                 cluster_ip=cluster_ip,
                 port=port.port,
                 node_port=port.nodePort if external else 0,
-                external_ips=tuple(ip for ip in spec.externalIPs if _is_family(ip, ipv6)),
+                external_ips=tuple(dict.fromkeys(ip for ip in spec.externalIPs if _is_family(ip, ipv6))),
                 load_balancer_ips=_load_balancer_ips(service, ipv6),
-                source_ranges=tuple(r for r in spec.loadBalancerSourceRanges if (":" in r) == ipv6),
+                source_ranges=tuple(dict.fromkeys(r.strip() for r in spec.loadBalancerSourceRanges if (":" in r) == ipv6)),
                 affinity_seconds=spec.sessionAffinityConfig.clientIP.timeoutSeconds if spec.sessionAffinity == "ClientIP" else 0,
-                internal_local=internal_local,
-                external_local=external_local,
-                backends=_usable(candidates),
+                internal_local=spec.internalTrafficPolicy == "Local",
+                external_local=spec.externalTrafficPolicy == "Local" and (external or bool(spec.externalIPs)),
+                backends=_usable(_near(candidates, here)),
                 local_backends=_usable([c for c in candidates if c.local]),
+                serving=tuple(c.backend for c in candidates if c.serving) if port.protocol == "UDP" else (),
             )
         )
     return tuple(result)
+
+
+def health_check(service: Service, slices: Iterable[EndpointSlice], here: Place, ipv6: bool = False) -> HealthCheck | None:
+    """The health check that a Service asks of each node: by a load balancer's Local policy alone."""
+    spec = service.spec
+    if spec.type != "LoadBalancer" or spec.externalTrafficPolicy != "Local" or not spec.healthCheckNodePort:
+        return None
+    if not _cluster_ip(service, ipv6):
+        return None
+    matching = [s for s in slices if s.addressType == ("IPv6" if ipv6 else "IPv4")]
+    local = {c.backend.ip for port in spec.ports for c in _candidates(port, matching, here.node) if c.local and c.ready}
+    return HealthCheck(spec.healthCheckNodePort, len(local))
+
+
+def _cluster_ip(service: Service, ipv6: bool) -> str:
+    """The address that the proxy is to serve; "" for none."""
+    spec = service.spec
+    if spec.type == "ExternalName" or SERVICE_PROXY_NAME_LABEL in service.metadata.labels:
+        return ""
+    return next((ip for ip in spec.clusterIPs or (spec.clusterIP,) if _is_family(ip, ipv6)), "")
 
 
 def _is_family(ip: str, ipv6: bool) -> bool:
@@ -91,7 +138,8 @@ def _is_family(ip: str, ipv6: bool) -> bool:
 def _load_balancer_ips(service: Service, ipv6: bool) -> tuple[str, ...]:
     if service.spec.type != "LoadBalancer":
         return ()
-    return tuple(i.ip for i in service.status.loadBalancer.ingress if _is_family(i.ip, ipv6) and i.ipMode != "Proxy")
+    addresses = (i.ip for i in service.status.loadBalancer.ingress if _is_family(i.ip, ipv6) and i.ipMode != "Proxy")
+    return tuple(dict.fromkeys(addresses))
 
 
 def _candidates(port: PortSpec, slices: Sequence[EndpointSlice], node_name: str) -> list[_Candidate]:
@@ -107,17 +155,32 @@ def _candidates(port: PortSpec, slices: Sequence[EndpointSlice], node_name: str)
             ready = conditions.ready is not False
             serving = ready if conditions.serving is None else conditions.serving
             backend = Backend(endpoint.addresses[0], number)
-            found[backend] = _Candidate(backend, ready, serving, bool(conditions.terminating), endpoint.nodeName == node_name)
+            # while it moves from one slice to another, an endpoint is in both
+            if backend not in found or ready:
+                found[backend] = _Candidate(backend, endpoint, ready, serving, endpoint.nodeName == node_name)
     return list(found.values())
+
+
+def _near(candidates: Sequence[_Candidate], here: Place) -> Sequence[_Candidate]:
+    """Those that are hinted for this node, or else this zone, where every ready one has such a hint and some are for here; or else all."""
+    ready = [c for c in candidates if c.ready]
+    hints = [c.endpoint.hints for c in ready if c.endpoint.hints is not None]
+    if not ready or len(hints) < len(ready):
+        return candidates
+    if all(h.forNodes for h in hints):
+        near = [c for c, h in zip(ready, hints, strict=True) if any(n.name == here.node for n in h.forNodes)]
+        if near:
+            return near
+    if all(h.forZones for h in hints):
+        near = [c for c, h in zip(ready, hints, strict=True) if any(z.name == here.zone for z in h.forZones)]
+        if near:
+            return near
+    return candidates
 
 
 def _usable(candidates: Iterable[_Candidate]) -> tuple[Backend, ...]:
     candidates = tuple(candidates)
-    ready = [c.backend for c in candidates if c.ready]
-    if not ready:
-        ready = [c.backend for c in candidates if c.serving and c.terminating]
-    return tuple(sorted(ready, key=_order))
-
-
-def _order(backend: Backend) -> tuple[int, int]:
-    return int(ipaddress.ip_address(backend.ip)), backend.port
+    chosen = [c.backend for c in candidates if c.ready]
+    if not chosen:
+        chosen = [c.backend for c in candidates if c.serving and c.endpoint.conditions.terminating]
+    return tuple(sorted(chosen))

@@ -75,6 +75,19 @@ class EndpointConditions(View, frozen=True):
     terminating: bool | None = None
 
 
+class ForZone(View, frozen=True):
+    name: str = ""
+
+
+class ForNode(View, frozen=True):
+    name: str = ""
+
+
+class EndpointHints(View, frozen=True):
+    forZones: tuple[ForZone, ...] = ()
+    forNodes: tuple[ForNode, ...] = ()
+
+
 class Endpoint(View, frozen=True):
     addresses: tuple[str, ...] = ()
     conditions: EndpointConditions = EndpointConditions()
@@ -82,6 +95,7 @@ class Endpoint(View, frozen=True):
     nodeName: str = ""
     zone: str = ""
     targetRef: ObjectReference | None = None
+    hints: EndpointHints | None = None
 
 
 class EndpointPort(View, frozen=True):

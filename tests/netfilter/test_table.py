@@ -20,6 +20,21 @@ def test_a_chain_that_goes_is_emptied_before_it_is_removed() -> None:
     assert restore_input(ONE, two) == "*nat\n:KUBE-SERVICES - [0:0]\n:KUBE-SVC-A - [0:0]\n-X KUBE-SVC-A\nCOMMIT\n"
 
 
+def test_a_long_chain_is_edited_and_a_short_or_reordered_one_is_written_again() -> None:
+    chain = ("nat", "KUBE-SERVICES")
+    many = tuple(f"-d 10.0.0.{n} -j A" for n in range(20))
+
+    def change(new: tuple[str, ...]) -> str:
+        return restore_input(Rules({chain: many}), Rules({chain: new}))
+
+    assert change(("-j X", "-j Y", *many[:3], *many[4:])) == (
+        "*nat\n-D KUBE-SERVICES -d 10.0.0.3 -j A\n-I KUBE-SERVICES 1 -j Y\n-I KUBE-SERVICES 1 -j X\nCOMMIT\n"
+    )
+    assert change(many[1:]) == "*nat\n-D KUBE-SERVICES -d 10.0.0.0 -j A\nCOMMIT\n"
+    for again in ((*many, "-j X"), many[::-1], (*many[1:], many[0]), (many[0], *many), many[:8]):
+        assert ":KUBE-SERVICES - [0:0]" in change(again)
+
+
 def test_jumps_keep_their_order_at_the_head_of_the_hook() -> None:
     rules = Rules({}, (Jump("filter", "INPUT", "-j A"), Jump("filter", "INPUT", "-j B")))
     assert restore_input(Rules({}), rules) == "*filter\n-I INPUT 1 -j B\n-I INPUT 1 -j A\nCOMMIT\n"

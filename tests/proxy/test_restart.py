@@ -9,8 +9,9 @@ import pytest
 
 from minikube_py.netfilter import Family, Netfilter, Variant
 from minikube_py.proxy import Proxier, ProxyOptions
+from minikube_py.proxy.frame import table
 from minikube_py.proxy.model import Backend, ServicePort
-from minikube_py.proxy.rules import Frame, service_rules, table
+from minikube_py.proxy.rules import Frame, service_rules
 from tests.support.netns import entered, namespace, run
 
 pytestmark = pytest.mark.cluster

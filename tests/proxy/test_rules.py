@@ -8,14 +8,17 @@ from contextlib import contextmanager
 import pytest
 
 from minikube_py.netfilter import Family, Netfilter, Variant
+from minikube_py.proxy.frame import Tables, table
 from minikube_py.proxy.model import Backend, ServicePort
-from minikube_py.proxy.rules import Frame, service_rules, table
+from minikube_py.proxy.rules import Frame, service_rules
 from tests.support.netns import entered, namespace, run, veth
 
 pytestmark = pytest.mark.cluster
 
 FRAME = Frame("10.43.0.0/16", "10.42.0.0/16")
-NODE, POD, OTHER = "mkpy-t-node", "mkpy-t-pod", "mkpy-t-other"
+NODE, POD, OTHER, OUTSIDE = "mkpy-t-node", "mkpy-t-pod", "mkpy-t-other", "mkpy-t-out"
+
+DROPPED = 0.15  # how long a call that is not to be answered may hold the loop
 
 
 def port(*ips: str, protocol: str = "tcp", affinity: int = 0, number: int = 80, local: bool = False) -> ServicePort:
@@ -64,9 +67,19 @@ def answering(ip: str, port_number: int = 8080) -> Iterator[None]:
         thread.join()
 
 
-def call(ip: str, number: int = 80) -> str:
-    with socket.create_connection((ip, number), timeout=3) as connection:
+def call(ip: str, number: int = 80, timeout: float = 3) -> str:
+    with socket.create_connection((ip, number), timeout=timeout) as connection:
         return connection.recv(100).decode()
+
+
+@contextmanager
+def outside() -> Iterator[None]:
+    """A machine on another network, whose packets for 192.0.2.0/24 come to the node as a load balancer hands them on."""
+    with namespace(OUTSIDE):
+        veth(NODE, OUTSIDE, "198.51.100.1/24", "198.51.100.2/24")
+        run("ip", "-n", OUTSIDE, "route", "add", "default", "via", "198.51.100.1")
+        with entered(OUTSIDE):
+            yield
 
 
 @pytest.fixture(params=[Variant.LEGACY, Variant.NFT], ids=lambda v: v.value)
@@ -90,6 +103,54 @@ async def test_affinity_keeps_a_client_with_its_backend(netfilter: Netfilter) ->
     with answering("10.42.0.2"), answering("10.42.1.2"):
         await netfilter.apply("t", table([service_rules(port("10.42.0.2", "10.42.1.2", affinity=60), FRAME)], FRAME))
         assert len({call("10.43.0.7") for _ in range(20)}) == 1
+
+
+async def test_the_local_policy_drops_where_nobody_is_but_pods_and_the_node_reach_everybody(netfilter: Netfilter) -> None:
+    with answering("10.42.1.2"):
+        elsewhere = port("10.42.1.2", local=True)._replace(local_backends=(), external_ips=("192.0.2.9",))
+        await netfilter.apply("t", table([service_rules(elsewhere, FRAME)], FRAME))
+        assert call("10.42.0.1", 30080) == "10.42.1.2", "the node itself"
+        with entered(POD):
+            assert call("10.42.0.1", 30080) == "10.42.1.2", "a pod"
+        with outside(), pytest.raises(TimeoutError):
+            call("198.51.100.1", 30080, DROPPED)
+        await netfilter.apply("t", table([service_rules(elsewhere._replace(local_backends=elsewhere.backends), FRAME)], FRAME))
+        with outside():
+            assert call("198.51.100.1", 30080) == "10.42.1.2"
+            assert call("192.0.2.9") == "10.42.1.2"
+
+
+async def test_only_some_sources_come_to_a_load_balancers_address(netfilter: Netfilter) -> None:
+    with answering("10.42.0.2"):
+        open_ = port("10.42.0.2")._replace(load_balancer_ips=("192.0.2.9",))
+        for ranges, let_in in (((), True), (("198.51.100.0/24",), True), (("203.0.113.0/24",), False)):
+            await netfilter.apply("t", table([service_rules(open_._replace(source_ranges=ranges), FRAME)], FRAME))
+            with outside():
+                if let_in:
+                    assert call("192.0.2.9") == "10.42.0.2"
+                else:
+                    with pytest.raises(TimeoutError):
+                        call("192.0.2.9", timeout=DROPPED)
+                assert call("198.51.100.1", 30080) == "10.42.0.2", "node ports are open to all"
+
+
+async def test_what_is_added_or_removed_among_many_is_an_edit_that_the_kernel_takes(netfilter: Netfilter) -> None:
+    tables = Tables(FRAME)
+    for number in range(40):
+        tables.put(f"d/s{number}", [service_rules(port("10.42.1.2")._replace(name=f"d/s{number}", port=1000 + number, node_port=0), FRAME)])
+    await netfilter.apply("t", tables.rules())
+    with answering("10.42.0.2"):
+        tables.put("d/web", [service_rules(port("10.42.0.2"), FRAME)])
+        tables.put("d/s7", [])
+        await netfilter.apply("t", tables.rules())
+        assert call("10.43.0.7") == "10.42.0.2"
+    whole = await netfilter.read()
+    assert len(whole.chains["nat", "KUBE-SERVICES"]) == 41
+    assert not await netfilter.check()
+    tables.put("d/web", [])
+    await netfilter.apply("t", tables.rules())
+    with pytest.raises(ConnectionRefusedError):
+        call("10.43.0.7")
 
 
 async def test_no_endpoints_is_refused_at_once(netfilter: Netfilter) -> None:

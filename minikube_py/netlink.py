@@ -1,4 +1,4 @@
-"""Requests to the kernel's routing netlink, packed by hand: a library for it would cost more memory than the whole of this package.
+"""Requests to the kernel by netlink, packed by hand: a library for it would cost more memory than what uses it.
 
 All calls are blocking and act on the calling thread's network namespace.
 """
@@ -11,6 +11,8 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+ROUTE: Final = socket.NETLINK_ROUTE
+NETFILTER: Final = 12  # NETLINK_NETFILTER
 ACKNOWLEDGE: Final = 0x5  # NLM_F_REQUEST | NLM_F_ACK
 REPLACE: Final = 0x500  # NLM_F_CREATE | NLM_F_REPLACE
 EXCLUSIVE: Final = 0x600  # NLM_F_CREATE | NLM_F_EXCL
@@ -30,18 +32,18 @@ def nested(kind: int, *attributes: bytes) -> bytes:
     return attribute(kind | _NESTED, b"".join(attributes))
 
 
-def request(kind: int, flags: int, payload: bytes) -> None:
+def request(kind: int, flags: int, payload: bytes, family: int = ROUTE) -> None:
     """One request and its acknowledgement. Raises OSError with the kernel's errno."""
-    with _socket() as kernel:
+    with _socket(family) as kernel:
         kernel.send(_message(kind, ACKNOWLEDGE | flags, payload))
         code = struct.unpack_from("=i", kernel.recv(65536), 16)[0]
     if code:
         raise OSError(-code, os.strerror(-code))
 
 
-def dump(kind: int, payload: bytes) -> Iterator[bytes]:
+def dump(kind: int, payload: bytes, family: int = ROUTE) -> Iterator[bytes]:
     """What the kernel has of a kind, each without netlink's header. Raises OSError."""
-    with _socket() as kernel:
+    with _socket(family) as kernel:
         kernel.send(_message(kind, _DUMP, payload))
         while True:
             data, at = kernel.recv(1 << 20), 0
@@ -68,8 +70,8 @@ def attributes(data: bytes, at: int) -> Mapping[int, bytes]:
     return found
 
 
-def _socket() -> socket.socket:
-    kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+def _socket(family: int) -> socket.socket:
+    kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, family)
     kernel.bind((0, 0))
     kernel.settimeout(5)
     return kernel
