@@ -29,6 +29,8 @@ class Registry(Program):
 
     namespace: str
     ip: str
+    users: str = ""
+    """Who may use it, as lines of an htpasswd file; anybody where that is empty."""
     role: ClassVar[str] = "registry"
 
     @property
@@ -50,6 +52,10 @@ class Registry(Program):
             "storage": {"filesystem": {"rootdirectory": str(self.data)}, "maintenance": {"readonly": {"enabled": True}}},
             "http": {"addr": f"{self.ip}:{PORT}"},
         }
+        if self.users:
+            passwords = self.directory / "htpasswd"
+            passwords.write_text(self.users)
+            config["auth"] = {"htpasswd": {"realm": "test", "path": str(passwords)}}
         (self.directory / "config.yml").write_text(json.dumps(config))
         self.start()
         deadline = time.monotonic() + 10
@@ -57,6 +63,10 @@ class Registry(Program):
             try:
                 with urllib.request.urlopen(f"{self.url}/v2/", timeout=2):
                     return
+            except urllib.error.HTTPError as error:
+                error.close()
+                assert error.code == 401 and self.users, error
+                return
             except (urllib.error.URLError, OSError):
                 self.must_run()
                 assert time.monotonic() < deadline, self.log()

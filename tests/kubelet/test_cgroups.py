@@ -1,0 +1,71 @@
+"""What is written to cgroup v2, and read from both versions: on a tree of plain files, since a machine has one version or the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from minikube_py.kubelet import resources
+from minikube_py.kubelet.cgroups import Cgroups, Hierarchies
+from minikube_py.kubelet.resources import PodLimits
+
+MIB = 1 << 20
+UID = "u"
+
+
+@pytest.fixture
+def unified(tmp_path: Path) -> Path:
+    """The cgroups of one Burstable pod, as the kernel would make them."""
+    for place in ("", "kubepods", "kubepods/besteffort", "kubepods/burstable", f"kubepods/burstable/pod{UID}"):
+        directory = tmp_path / place
+        directory.mkdir(exist_ok=True)
+        (directory / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+        (directory / "cgroup.subtree_control").write_text("")
+    return tmp_path
+
+
+def test_a_pods_limits_on_v2(unified: Path) -> None:
+    made = Cgroups(Hierarchies(unified, {}), "", 100)
+    name = made.ensure_pod(resources.BURSTABLE, UID, PodLimits(1024, 50_000, 64 * MIB))
+    pod = unified / name.strip("/")
+    assert name == f"/kubepods/burstable/pod{UID}"
+    assert (pod / "cpu.weight").read_text() == "39" and (pod / "cpu.max").read_text() == "50000 100000"
+    assert (pod / "memory.max").read_text() == str(64 * MIB) and (pod / "pids.max").read_text() == "100"
+    assert made.v2 and made.pods() == {UID}
+
+
+def test_without_a_limit_of_processes_none_is_written(unified: Path) -> None:
+    name = Cgroups(Hierarchies(unified, {})).ensure_pod(resources.BURSTABLE, UID, PodLimits(2, None, None))
+    pod = unified / name.strip("/")
+    assert not any((pod / file).exists() for file in ("pids.max", "memory.max", "cpu.max"))
+
+
+def test_what_a_pod_and_the_machine_use_on_v2(unified: Path) -> None:
+    pod = unified / f"kubepods/burstable/pod{UID}"
+    (pod / "memory.current").write_text(f"{50 * MIB}\n")
+    (pod / "memory.stat").write_text(f"anon {20 * MIB}\nfile {30 * MIB}\ninactive_file {10 * MIB}\n")
+    (pod / "pids.current").write_text("7\n")
+    (unified / "memory.stat").write_text(f"anon {100 * MIB}\nfile {80 * MIB}\ninactive_file {30 * MIB}\n")
+    made = Cgroups(Hierarchies(unified, {}))
+    assert made.usage(resources.BURSTABLE, UID) == (40 * MIB, 7)
+    assert made.node_working_set() == 150 * MIB
+    assert made.usage(resources.BURSTABLE, "gone") == (0, 0)
+    (unified / "memory.stat").write_text("slab 5\n")
+    assert made.node_working_set() is None
+
+
+def test_what_a_pod_and_the_machine_use_on_v1(tmp_path: Path) -> None:
+    memory, pids = tmp_path / "memory", tmp_path / "pids"
+    for directory, file, text in (
+        (memory / f"kubepods/pod{UID}", "memory.usage_in_bytes", str(50 * MIB)),
+        (memory / f"kubepods/pod{UID}", "memory.stat", f"cache 1\ntotal_inactive_file {10 * MIB}\n"),
+        (pids / f"kubepods/pod{UID}", "pids.current", "7"),
+        (memory, "memory.usage_in_bytes", str(200 * MIB)),
+        (memory, "memory.stat", f"total_inactive_file {50 * MIB}\n"),
+    ):
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / file).write_text(text)
+    made = Cgroups(Hierarchies(None, {"memory": memory, "pids": pids}))
+    assert not made.v2 and made.usage(resources.GUARANTEED, UID) == (40 * MIB, 7)
+    assert made.node_working_set() == 150 * MIB
