@@ -253,8 +253,8 @@ def endpoint_json(endpoint: Endpoint) -> dict[str, Any]:
         if getattr(endpoint, name):
             body[name] = getattr(endpoint, name)
     if endpoint.hints is not None:
-        hints = {"forZones": endpoint.hints.forZones, "forNodes": endpoint.hints.forNodes}
-        body["hints"] = {kind: [{"name": each.name} for each in these] for kind, these in hints.items() if these}
+        hints = {"forZones": [z.name for z in endpoint.hints.forZones], "forNodes": [n.name for n in endpoint.hints.forNodes]}
+        body["hints"] = {kind: [{"name": name} for name in names] for kind, names in hints.items() if names}
     if target is not None:
         body["targetRef"] = {"kind": target.kind, "namespace": target.namespace, "name": target.name, "uid": target.uid}
     return body
