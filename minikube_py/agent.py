@@ -102,6 +102,7 @@ class Agent:
         self._directory = config.data_dir / "agent"
         self._name = config.node_name or machine.node_name()
         self._ip = ""
+        self._readdressed = asyncio.Event()
         self._certificates = Certificates(self._directory / "pki", self._clock)
         self._transports: dict[str, tuple[Wanted, ssl.SSLContext, HttpTransport]] = {}
 
@@ -142,8 +143,9 @@ class Agent:
             disable=settings.disabled,
             overlay=settings.overlay,
             lease_duration=int(settings.node_lease_duration),
+            follow_address=config.node_ip is None,
         )
-        node = self._node = Node(options, kubelet, lambda user, agent="": proxy, serving)
+        node = self._node = Node(options, kubelet, lambda user, agent="": proxy, serving, self._readdress)
         try:
             await node.start(self._supervisor, self._stack)
         except NodeStartError as error:
@@ -286,10 +288,12 @@ class Agent:
         return client
 
     async def _keep_serving(self, health: Health, client: Client, context: ssl.SSLContext) -> None:
-        """The kubelet's serving certificate: asked for once the node is registered, and again before it ends."""
-        wanted = self._serving_identity
+        """The kubelet's serving certificate: asked for once the node is registered, and again before it ends or when the node's
+        address changes."""
         backoff = Backoff(first=0.2, limit=30.0)
         while True:
+            self._readdressed.clear()
+            wanted = self._serving_identity
             if await asyncio.to_thread(self._certificates.is_due, wanted):
                 try:
                     await self._certificates.obtain(client, wanted)
@@ -302,7 +306,16 @@ class Agent:
                     continue
             backoff.reset()
             health.well()
-            await asyncio.sleep(_RENEWAL_EVERY)
+            try:
+                async with asyncio.timeout(_RENEWAL_EVERY):
+                    await self._readdressed.wait()
+            except TimeoutError:
+                pass
+
+    async def _readdress(self, ip: str) -> None:
+        """The machine has another address: the serving certificate is to name it."""
+        self._ip = ip
+        self._readdressed.set()
 
     async def _renew(self, client: Client) -> None:
         """Ask for the client certificates again before they end; new connections show the new ones."""

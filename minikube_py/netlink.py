@@ -1,14 +1,16 @@
 """Requests to the kernel by netlink, packed by hand: a library for it would cost more memory than what uses it.
 
-All calls are blocking and act on the calling thread's network namespace.
+All calls are blocking and act on the calling thread's network namespace; only `MachineChanges` is the loop's.
 """
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 ROUTE: Final = socket.NETLINK_ROUTE
@@ -79,3 +81,47 @@ def _socket(family: int) -> socket.socket:
 
 def _message(kind: int, flags: int, payload: bytes) -> bytes:
     return struct.pack("=IHHII", 16 + len(payload), kind, flags, 1, 0) + payload
+
+
+class MachineChanges:
+    """Tells listeners that links, addresses or routes of this machine have changed: whoever cares looks what became of them.
+
+    Changes are gathered for a moment: a pod that starts makes a handful."""
+
+    _GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR
+
+    def __init__(self, settle_seconds: float = 0.3) -> None:
+        self._settle = settle_seconds
+        self._listeners: tuple[Callable[[], None], ...] = ()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Be told from now on."""
+        self._listeners = (*self._listeners, listener)
+
+    async def run(self) -> None:
+        """Follow the kernel until cancelled. Raises OSError."""
+        loop, seen = asyncio.get_running_loop(), asyncio.Event()
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, ROUTE) as kernel:
+            kernel.setblocking(False)
+            kernel.bind((0, self._GROUPS))
+
+            def readable() -> None:
+                try:
+                    kernel.recv(1 << 16)
+                except BlockingIOError:
+                    return
+                except OSError as error:
+                    if error.errno != errno.ENOBUFS:  # more than fits came at once: that something has changed is all that is asked
+                        raise
+                seen.set()
+
+            loop.add_reader(kernel, readable)
+            try:
+                while True:
+                    await seen.wait()
+                    await asyncio.sleep(self._settle)
+                    seen.clear()
+                    for listener in self._listeners:
+                        listener()
+            finally:
+                loop.remove_reader(kernel)

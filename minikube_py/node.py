@@ -7,15 +7,16 @@ same in the server's process and in an agent's.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from minikube_py import machine
-from minikube_py.aio import Health, Supervisor
+from minikube_py.aio import Component, Health, Supervisor
 from minikube_py.client import Client
 from minikube_py.control import Informers
 from minikube_py.cri import errors as cri_errors
@@ -29,6 +30,7 @@ from minikube_py.meta import names
 from minikube_py.meta.version import KUBERNETES_VERSION
 from minikube_py.netfilter import Family, Netfilter, NetfilterError, detect
 from minikube_py.netfilter.variant import NoIptables
+from minikube_py.netlink import MachineChanges
 from minikube_py.network import NetworkOptions, Overlay, OverlayOptions, PodNetwork, links
 from minikube_py.network.node import SYSTEM_CNI_CONF
 from minikube_py.network.overlay import pod_mtu
@@ -60,16 +62,27 @@ class NodeOptions(NamedTuple):
     disable: frozenset[str] = frozenset()
     cgroup_root: str = ""
     overlay: str = "none"
+    follow_address: bool = False
+    """Whether the node goes by another address when the machine has the first one no more."""
     storage_dir: Path | None = None
     lease_duration: int = 40
     settings: NodeSettings = NodeSettings()
 
 
 class Node:
-    """One node of the cluster. `client_for` gives a client by user name and user agent, for the proxy and DNS."""
+    """One node of the cluster. `client_for` gives a client by user name and user agent, for the proxy and DNS; `readdressed` hears of
+    another address before anybody else does."""
 
-    def __init__(self, options: NodeOptions, client: Client, client_for: Callable[..., Client], kubelet_tls: ssl.SSLContext) -> None:
+    def __init__(
+        self,
+        options: NodeOptions,
+        client: Client,
+        client_for: Callable[..., Client],
+        kubelet_tls: ssl.SSLContext,
+        readdressed: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
         self._options, self._client, self._client_for, self._tls = options, client, client_for, kubelet_tls
+        self._readdressed, self._ip = readdressed, options.ip
         self._facts: HostFacts | None = None
         self._kubelet: Kubelet | None = None
 
@@ -86,7 +99,7 @@ class Node:
                 informers, netfilter, ProxyOptions(options.name, options.service_cidr, options.cluster_cidr, node_ip=options.ip)
             )
             await proxier.guard(adopt="proxy" not in options.disable)
-            mtu = pod_mtu(options.overlay, await asyncio.to_thread(links.mtu_by_address, options.ip), options.ip)
+            changes = MachineChanges()
             network = PodNetwork(
                 informers.of(NodeView),
                 netfilter,
@@ -95,14 +108,16 @@ class Node:
                     options.cluster_cidr,
                     cni_conf=SYSTEM_CNI_CONF if options.runtime_endpoint else options.data_dir / "etc" / "cni" / "net.d",
                     ipam_dir=options.data_dir / "cni",
-                    mtu=mtu,
+                    mtu=lambda: pod_mtu(options.overlay, links.mtu_by_address(self._ip), self._ip),
                 ),
+                changes,
             )
             await network.prepare()
         except (NoIptables, NetfilterError, OSError) as error:
             raise NodeStartError(str(error)) from error
         supervisor.start("network", network.run)
-        supervisor.start("overlay", Overlay(informers.of(NodeView), OverlayOptions(options.name, options.overlay, mtu)).run)
+        supervisor.start("overlay", Overlay(informers.of(NodeView), OverlayOptions(options.name, options.overlay), changes).run)
+        supervisor.start("machine changes", _well(changes.run))
         if "proxy" not in options.disable:
             supervisor.start("proxy", proxier.run)
         if "dns" not in options.disable:
@@ -116,6 +131,34 @@ class Node:
         self._kubelet = kubelet
         for name, component in kubelet.components():
             supervisor.start(name, component)
+        if options.follow_address:
+            supervisor.start("node address", lambda health: self._follow_address(health, changes, kubelet, proxier))
+
+    async def _follow_address(self, health: Health, changes: MachineChanges, kubelet: Kubelet, proxier: Proxier) -> None:
+        """An address stays the node's for as long as the machine has it; then another is announced, and nothing is started again."""
+        changed = asyncio.Event()
+        changes.listen(changed.set)
+        pods = ipaddress.ip_network(self._options.cluster_cidr)
+        while True:
+            changed.clear()
+            if machine.has_address(self._ip):
+                health.well()
+            else:
+                try:
+                    fresh = await asyncio.to_thread(machine.node_address)
+                except machine.NoAddress:
+                    fresh = ""
+                if not fresh or ipaddress.ip_address(fresh) in pods:
+                    health.degraded(f"the machine has the address {self._ip} no more, and no other yet")
+                else:
+                    log.warning("the node goes by another address from now on", extra={"address": fresh, "before": self._ip})
+                    self._ip = fresh
+                    if self._readdressed is not None:
+                        await self._readdressed(fresh)
+                    proxier.readdress(fresh)
+                    kubelet.readdress((fresh,))
+                    continue
+            await changed.wait()
 
     async def shut_down(self) -> None:
         """End all pods, since the machine goes down; returns when they have ended or their time is over."""
@@ -172,6 +215,14 @@ class Node:
             version=KUBERNETES_VERSION,
             restrict_oom_score_adj=self._facts is not None and self._facts.restrict_oom_score_adj,
         )
+
+
+def _well(work: Callable[[], Coroutine[Any, Any, None]]) -> Component:
+    async def component(health: Health) -> None:
+        health.well()
+        await work()
+
+    return component
 
 
 def _check(options: NodeOptions) -> None:

@@ -265,8 +265,16 @@ class Server:
             disable=config.disable,
             overlay=config.overlay,
             lease_duration=config.node_lease_duration,
+            follow_address=config.node_ip is None,
         )
-        node = self._node = NodeOfThisMachine(options, assembly.node_client(node_name), assembly.client, keys.kubelet_context())
+
+        async def readdressed(ip: str) -> None:
+            # whoever still knows the server by the address that it was told to advertise goes on
+            ips = dict.fromkeys((ip, str(config.advertise_address or ip)))
+            await asyncio.to_thread(keys.readdress, tuple(ips), self._clock.time())
+
+        client, context = assembly.node_client(node_name), keys.kubelet_context()
+        node = self._node = NodeOfThisMachine(options, client, assembly.client, context, readdressed)
         try:
             await node.start(self._supervisor, self._stack)
         except NodeStartError as error:

@@ -19,8 +19,11 @@ from minikube_py.types.network import (
     SERVICE_NAME_LABEL,
     Endpoint,
     EndpointConditions,
+    EndpointHints,
     EndpointPort,
     EndpointSlice,
+    ForNode,
+    ForZone,
     Service,
 )
 from minikube_py.types.pod import Pod, is_ready
@@ -28,6 +31,7 @@ from minikube_py.types.pod import Pod, is_ready
 MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
 MANAGER = "endpointslice-controller.k8s.io"
 _RESERVED = frozenset({SERVICE_NAME_LABEL, MANAGED_BY_LABEL, common.HEADLESS_LABEL})
+_NEAR = frozenset({"PreferClose", "PreferSameZone", "PreferSameNode"})
 _ZONE = "topology.kubernetes.io/zone"
 
 Ports = tuple[EndpointPort, ...]
@@ -181,7 +185,9 @@ def _identity(endpoint: Endpoint) -> str:
 
 
 def _same(a: Endpoint, b: Endpoint) -> bool:
-    return (a.addresses, a.conditions, a.hostname, a.nodeName, a.zone) == (b.addresses, b.conditions, b.hostname, b.nodeName, b.zone)
+    if (a.addresses, a.conditions, a.hostname) != (b.addresses, b.conditions, b.hostname):
+        return False
+    return (a.nodeName, a.zone, a.hints) == (b.nodeName, b.zone, b.hints)
 
 
 def _sorted(ports: Iterable[EndpointPort]) -> Ports:
@@ -203,16 +209,26 @@ def endpoint_of(service: Service, pod: Pod, node: Node | None, address_type: str
     serving = is_ready(pod)
     ending = pod.metadata.deletionTimestamp is not None
     meta = pod.metadata
+    ready = service.spec.publishNotReadyAddresses or (serving and not ending)
+    zone = node.metadata.labels.get(_ZONE, "") if node is not None else ""
     return Endpoint(
         addresses=common.addresses(pod, address_type == "IPv6"),
-        conditions=EndpointConditions(
-            ready=service.spec.publishNotReadyAddresses or (serving and not ending), serving=serving, terminating=ending
-        ),
+        conditions=EndpointConditions(ready=ready, serving=serving, terminating=ending),
         hostname=common.hostname(pod, service),
         nodeName=pod.spec.nodeName,
-        zone=node.metadata.labels.get(_ZONE, "") if node is not None else "",
+        zone=zone,
+        hints=_hints(service.spec.trafficDistribution, pod.spec.nodeName, zone) if ready else None,
         targetRef=ObjectReference(kind="Pod", namespace=meta.namespace, name=meta.name, uid=meta.uid),
     )
+
+
+def _hints(distribution: str, node: str, zone: str) -> EndpointHints | None:
+    """For whom an endpoint is, by the Service's trafficDistribution (KEP-3015): those of its zone, or first of all its node."""
+    if distribution not in _NEAR:
+        return None
+    zones = (ForZone(name=zone),) if zone else ()
+    nodes = (ForNode(name=node),) if node and distribution == "PreferSameNode" else ()
+    return EndpointHints(forZones=zones, forNodes=nodes) if zones or nodes else None
 
 
 def labels_of(service: Service) -> dict[str, str]:
@@ -236,6 +252,9 @@ def endpoint_json(endpoint: Endpoint) -> dict[str, Any]:
     for name in ("hostname", "nodeName", "zone"):
         if getattr(endpoint, name):
             body[name] = getattr(endpoint, name)
+    if endpoint.hints is not None:
+        hints = {"forZones": [z.name for z in endpoint.hints.forZones], "forNodes": [n.name for n in endpoint.hints.forNodes]}
+        body["hints"] = {kind: [{"name": name} for name in names] for kind, names in hints.items() if names}
     if target is not None:
         body["targetRef"] = {"kind": target.kind, "namespace": target.namespace, "name": target.name, "uid": target.uid}
     return body

@@ -7,6 +7,7 @@ container as it is: the next agent adopts what runs.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
@@ -129,6 +130,11 @@ class Kubelet:
         features = node.status.features
         strict = features is not None and features.supplementalGroupsPolicy
         return Host(name, {**node.status.allocatable, **self._allocatable}, node.metadata.labels, node.spec.taints, strict)
+
+    def readdress(self, node_ips: tuple[str, ...]) -> None:
+        """The machine has other addresses now: the Node says so at once, pods that use them at their next look."""
+        self.options = self.tools.options = dataclasses.replace(self.options, node_ips=node_ips)
+        self.node.readdress(self.options)
 
     def components(self) -> Sequence[tuple[str, Component]]:
         """What a supervisor runs, in this order."""

@@ -99,6 +99,11 @@ class NodeAgent:
                 pass
             self._woken.clear()
 
+    def readdress(self, options: KubeletOptions) -> None:
+        """The node has other addresses now."""
+        self._options = options
+        self._woken.set()
+
     def _node_ref(self) -> Node:
         assert self._node is not None
         return self._node

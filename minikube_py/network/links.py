@@ -6,6 +6,7 @@ All calls are blocking and act on the calling thread's network namespace.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import ipaddress
@@ -21,7 +22,8 @@ _RTM_DELLINK, _RTM_NEWROUTE, _RTM_DELROUTE = 17, 24, 25
 _RTA_DST, _RTA_PRIORITY = 1, 6
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNREACHABLE = 254, 4, 0, 7
 _RTF_REJECT: Final = 0x200
-_SIOCGIFADDR, _SIOCGIFMTU = 0x8915, 0x8921
+_SIOCGIFADDR, _SIOCGIFMTU, _SIOCSIFMTU, _SIOCETHTOOL = 0x8915, 0x8921, 0x8922, 0x8946
+_ETHTOOL_GTXCSUM, _ETHTOOL_STXCSUM = 0x16, 0x17
 # After every route that leads somewhere.
 _LAST_PRIORITY: Final = 4_294_967_295
 
@@ -79,6 +81,29 @@ def address_of(interface: str) -> ipaddress.IPv4Address | None:
         return ipaddress.IPv4Address(_ask(interface, _SIOCGIFADDR)[20:24])
     except OSError:
         return None
+
+
+def set_checksum_offload(interface: str, on: bool) -> None:
+    """Let the interface leave checksums of what it sends to the hardware below, or compute them. Raises OSError."""
+    value = ctypes.create_string_buffer(struct.pack("=II", _ETHTOOL_STXCSUM, on))
+    command = struct.pack("16sP", interface.encode()[:15], ctypes.addressof(value))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        fcntl.ioctl(asking.fileno(), _SIOCETHTOOL, command.ljust(40, b"\0"))
+
+
+def checksum_offload(interface: str) -> bool:
+    """Whether checksums of what it sends are left to the hardware below. Raises OSError."""
+    value = ctypes.create_string_buffer(struct.pack("=II", _ETHTOOL_GTXCSUM, 0))
+    command = struct.pack("16sP", interface.encode()[:15], ctypes.addressof(value))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        fcntl.ioctl(asking.fileno(), _SIOCETHTOOL, command.ljust(40, b"\0"))
+    return bool(struct.unpack("=II", value.raw[:8])[1])
+
+
+def set_mtu(interface: str, mtu: int) -> None:
+    """Set the MTU of an interface. Raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        fcntl.ioctl(asking.fileno(), _SIOCSIFMTU, struct.pack("16si", interface.encode()[:15], mtu).ljust(40, b"\0"))
 
 
 def delete_link(name: str) -> None:

@@ -11,12 +11,14 @@ import asyncio
 import ipaddress
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from minikube_py.aio import Health
 from minikube_py.control import Informer
 from minikube_py.netfilter import Family, Netfilter
+from minikube_py.netlink import MachineChanges
 from minikube_py.network import links, vxlan
 from minikube_py.network.cni import FILE_NAME, conflist
 from minikube_py.network.rules import OWNER, pod_rules
@@ -35,16 +37,20 @@ class NetworkOptions(NamedTuple):
     cni_conf: Path  # containerd's conf_dir
     ipam_dir: Path  # where addresses in use are remembered
     bridge: str = "cni0"
-    mtu: int = 0  # of pods; 0 leaves it to the kernel
+    mtu: Callable[[], int] = int
+    """Gives the MTU of pods now; 0 leaves it to the kernel. Blocking."""
 
 
 class PodNetwork:
     """One node's pod network, of one address family: `prepare` before the node starts, then `run` as a component."""
 
-    def __init__(self, nodes: Informer[Node], netfilter: Netfilter, options: NetworkOptions) -> None:
+    def __init__(self, nodes: Informer[Node], netfilter: Netfilter, options: NetworkOptions, changes: MachineChanges | None = None) -> None:
         self._nodes, self._netfilter, self._options = nodes, netfilter, options
+        if changes is not None:
+            changes.listen(self._look)
         self._changed = asyncio.Event()
         self.pod_cidrs: tuple[str, ...] = ()
+        self._mtu = 0
 
     async def prepare(self) -> None:
         """Forwarding on, pods let through and masqueraded, the rest of the pods' range unreachable. Raises NetfilterError, OSError."""
@@ -69,27 +75,32 @@ class PodNetwork:
             await self.apply(cidrs)
             health.well()
 
+    def _look(self) -> None:
+        if self.pod_cidrs:
+            self._changed.set()
+
     def _note(self, old: Node | None, new: Node | None) -> None:
         if new is not None and new.metadata.name == self._options.node_name:
             self._changed.set()
 
     async def apply(self, pod_cidrs: tuple[str, ...]) -> bool:
         """Write the configuration for these ranges; whether anything had to be written."""
-        if pod_cidrs == self.pod_cidrs:
+        mtu = await asyncio.to_thread(self._options.mtu)
+        if (pod_cidrs, mtu) == (self.pod_cidrs, self._mtu):
             return False
-        written = await asyncio.to_thread(self._write, pod_cidrs)
-        self.pod_cidrs = pod_cidrs
+        written = await asyncio.to_thread(self._write, pod_cidrs, mtu)
+        self.pod_cidrs, self._mtu = pod_cidrs, mtu
         if written:
             log.info("wrote the network's configuration", extra={"pod_cidrs": pod_cidrs})
         return written
 
-    def _write(self, pod_cidrs: tuple[str, ...]) -> bool:
+    def _write(self, pod_cidrs: tuple[str, ...], mtu: int) -> bool:
         options = self._options
         present = links.address_of(options.bridge)
         if present is not None and not any(present in network for network in map(ipaddress.ip_network, pod_cidrs) if network.version == 4):
             log.warning("removing a bridge of another range", extra={"bridge": options.bridge, "address": str(present)})
             links.delete_link(options.bridge)
-        text = conflist(pod_cidrs, options.ipam_dir, options.bridge, options.mtu)
+        text = conflist(pod_cidrs, options.ipam_dir, options.bridge, mtu)
         path = options.cni_conf / FILE_NAME
         if path.exists() and path.read_text() == text:
             return False

@@ -79,6 +79,9 @@ def remove() -> None:
 
 def _interface(plan: Plan, mtu: int) -> int:
     """The tunnel's interface as it should be; its index."""
+    if _ethernet(INTERFACE) == plan.ethernet and links.mtu_of(INTERFACE) != mtu:
+        # what is on its way is not lost
+        links.set_mtu(INTERFACE, mtu)
     if (_ethernet(INTERFACE), links.mtu_of(INTERFACE)) != (plan.ethernet, mtu):
         links.delete_link(INTERFACE)
         local = ipaddress.ip_address(plan.local)

@@ -13,6 +13,7 @@ import hashlib
 import os
 import ssl
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography import x509
@@ -171,6 +172,13 @@ class Pki:
             if name in wanted:
                 context.load_cert_chain(self.certificate_path(name), self.key_path(name))
         return wanted
+
+    def readdress(self, node_ips: tuple[str, ...], now: float) -> tuple[str, ...]:
+        """The machine has other addresses now: issue the leaves again that name them, and have running listeners use them; returns which.
+        Blocks as `renew` does."""
+        before = layout.leaves(self.names)
+        self.names = replace(self.names, node_ips=node_ips)
+        return self.renew(now, [name for name, leaf in layout.leaves(self.names).items() if leaf != before[name]])
 
     def _issue(self, name: str, now: float) -> None:
         leaf = layout.leaves(self.names)[name]

@@ -71,6 +71,11 @@ class Proxier:
         left = standing(await self._netfilter.read()) if adopt else None
         await self._netfilter.apply(OWNER, left or table((), self._frame))
 
+    def readdress(self, node_ip: str) -> None:
+        """The node has another address now."""
+        self._frame = self._frame._replace(node_ip=node_ip)
+        self._mark(set(self._ports))
+
     async def run(self, health: Health) -> None:
         """Follow the API until cancelled. Nothing but the guard is written before the informers have filled."""
         for informer in (self._services, self._slices, self._nodes):

@@ -82,6 +82,24 @@ def test_pods_without_an_address_or_that_have_ended_are_left_out() -> None:
     assert wanted == endpointslice.Wanted("IPv4", (), ())
 
 
+def test_traffic_that_is_to_stay_near_is_hinted_at() -> None:
+    pods = [pod("a", ip="10.42.0.5"), pod("b", ip="10.42.0.6", ready=False)]
+
+    def hints(**spec: Any) -> list[Any]:
+        made = service(**spec)
+        return [e.get("hints") for e in endpointslice.slice_body(made, endpointslice.plan(made, pods, known, []).write[0], "")["endpoints"]]
+
+    assert hints() == [None, None]
+    for close in ("PreferClose", "PreferSameZone"):
+        assert hints(trafficDistribution=close) == [{"forZones": [{"name": "z1"}]}, None], "and only who is ready"
+    assert hints(trafficDistribution="PreferSameNode")[0] == {"forZones": [{"name": "z1"}], "forNodes": [{"name": "n1"}]}
+    made = service(trafficDistribution="PreferSameNode")
+    current = stored(made, endpointslice.plan(made, pods, known, []).write[0], "web-1")
+    assert not endpointslice.plan(made, pods, known, [current]).write
+    (wanted,) = endpointslice.plan(service(), pods, known, [current]).write
+    assert wanted.current is current and all(e.hints is None for e in wanted.endpoints), "a Service that stops asking for it"
+
+
 def test_pods_on_unknown_nodes_are_left_out_unless_everything_is_published() -> None:
     lost = pod("a", ip="10.42.0.5", node="gone")
     plan = endpointslice.plan(service(), [lost], known, [])

@@ -78,6 +78,7 @@ def outside() -> Iterator[None]:
     with namespace(OUTSIDE):
         veth(NODE, OUTSIDE, "198.51.100.1/24", "198.51.100.2/24")
         run("ip", "-n", OUTSIDE, "route", "add", "default", "via", "198.51.100.1")
+        run("ip", "-n", NODE, "route", "replace", "192.0.2.0/24", "via", "10.42.1.2")  # where what is not translated would go
         with entered(OUTSIDE):
             yield
 
