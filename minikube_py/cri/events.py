@@ -189,16 +189,17 @@ async def _settle(client: CriClient, event: ContainerEvent, queue: asyncio.Queue
     """Pass an exit on once CRI's status knows of it: it learns of the exit from the same stream, a little later or a little earlier."""
     delay = 0.002
     with contextlib.suppress(errors.CriError):  # gone: settled; the runtime gone: the resync will tell
-        while delay < _SETTLE_SECONDS and await _running(client, event):
+        while delay < _SETTLE_SECONDS and not await _has_ended(client, event):
             await asyncio.sleep(delay)
             delay *= 1.5
     await queue.put(event)
 
 
-async def _running(client: CriClient, event: ContainerEvent) -> bool:
+async def _has_ended(client: CriClient, event: ContainerEvent) -> bool:
     if event.is_sandbox:
-        return (await client.pod_sandbox_status(event.container_id)).status.state == v1.SANDBOX_READY
-    return (await client.container_status(event.container_id)).state == v1.CONTAINER_RUNNING
+        return (await client.pod_sandbox_status(event.container_id)).status.state != v1.SANDBOX_READY
+    # what ends at once has ended before CRI knows that it was started: it is "created" then, and will be "running" for a moment
+    return (await client.container_status(event.container_id)).state not in (v1.CONTAINER_CREATED, v1.CONTAINER_RUNNING)
 
 
 class _Owners:

@@ -50,6 +50,8 @@ def default_pod(pod: Obj) -> None:
     """Defaults that a pod has beyond those of every pod spec."""
     spec = pod.setdefault("spec", {})
     default_pod_spec(spec)
+    if (spec.get("terminationGracePeriodSeconds") or 0) < 0:
+        spec["terminationGracePeriodSeconds"] = 1
     if spec.get("enableServiceLinks") is None:
         spec["enableServiceLinks"] = True
     for name in ("containers", "initContainers"):

@@ -342,6 +342,10 @@ def test_a_resize_takes_nothing_away(change: dict[str, Any], expected: list[str]
     assert updated(PODS, old, new, "resize")[1] == expected
 
 
+def test_a_negative_grace_period_is_the_shortest() -> None:
+    assert created(PODS, pod(terminationGracePeriodSeconds=-1))["spec"]["terminationGracePeriodSeconds"] == 1
+
+
 def test_a_resize_keeps_the_containers_as_they_are() -> None:
     old = created(PODS, pod(containers=[{**C, "name": "a", "resources": SIZE}, {**C, "name": "b"}]))
     new = copy.deepcopy(old)
