@@ -89,6 +89,7 @@ def surplus(revisions: Sequence[ControllerRevision], live: Collection[str], limi
 def body(owner: Object, template: msgspec.Raw, number: int, collisions: int, hash_label: str) -> dict[str, Any]:
     """A revision of the template, to be created."""
     digest = rollout.template_hash(template, collisions)
+    data = {"spec": {"template": {**msgspec.json.decode(template), "$patch": "replace"}}}
     annotations: Mapping[str, str] = owner.metadata.annotations
     return {
         "apiVersion": "apps/v1",
@@ -99,7 +100,8 @@ def body(owner: Object, template: msgspec.Raw, number: int, collisions: int, has
             "annotations": dict(annotations),
             "ownerReferences": [owner_reference(owner)],
         },
-        "data": {"spec": {"template": {**msgspec.json.decode(template), "$patch": "replace"}}},
+        # in the order in which Go writes a map: clients compare the bytes with what they make of the template
+        "data": orjson.loads(orjson.dumps(data, option=orjson.OPT_SORT_KEYS)),
         "revision": number,
     }
 

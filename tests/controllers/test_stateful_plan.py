@@ -183,3 +183,16 @@ def test_only_idle_revisions_beyond_the_limit_go() -> None:
     revisions = [revision(name, n, f"web:{n}") for n, name in enumerate("abcd")]
     assert names(history.surplus(revisions, {"a", "d"}, 1)) == ["b"]
     assert names(history.surplus(revisions, {"a", "d"}, 0)) == ["b", "c"]
+
+
+def test_a_revisions_data_is_written_as_go_writes_it() -> None:
+    """Clients compare the bytes with those that they make of the template themselves: the names in every object are in order."""
+    owner_set = stateful_set()
+    body = history.body(owner_set, template("web:1", terminationGracePeriodSeconds=1, hostNetwork=True), 1, 0, HASH_LABEL)
+
+    def in_order(value: Any) -> bool:
+        if isinstance(value, dict):
+            return list(value) == sorted(value) and all(in_order(v) for v in value.values())
+        return all(in_order(v) for v in value) if isinstance(value, list) else True
+
+    assert in_order(body["data"]) and body["data"]["spec"]["template"]["$patch"] == "replace"
