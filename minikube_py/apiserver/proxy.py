@@ -1,7 +1,7 @@
 """Requests that somebody else answers: a node's kubelet (logs, exec, attach, port-forward, nodes/proxy), a pod or a service (…/proxy).
 
 The policy here is where a request goes (`Target`), and with which path and query; bytes are moved by aiohttp's client (whole requests and
-streams) or by tunnel.py (upgrades). The kubelet is reached at the node's InternalIP over TLS with the API server's own client certificate;
+streams) or by streams.py (upgrades). The kubelet is reached at the node's InternalIP over TLS with the API server's own client certificate;
 the user's credentials never leave this process.
 """
 
@@ -16,11 +16,12 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 import aiohttp
 
-from minikube_py.apiserver import tunnel
-from minikube_py.apiserver.api import AdmissionRequest, Operation, Response
+from minikube_py import tunnel
+from minikube_py.apiserver import streams
+from minikube_py.apiserver.api import AdmissionRequest, Attributes, Operation, Response
 from minikube_py.apiserver.cache import Cache
 from minikube_py.apiserver.call import Call
-from minikube_py.meta.errors import BadRequest, InternalError, NotFound, ServiceUnavailable, StatusError, from_status, not_found
+from minikube_py.meta.errors import BadRequest, Forbidden, InternalError, NotFound, ServiceUnavailable, StatusError, from_status, not_found
 from minikube_py.types.meta import ResourceRef
 
 KUBELET_PORT = 10250
@@ -43,6 +44,7 @@ _LOG_OPTIONS = (
 
 Obj = dict[str, Any]
 Admit = Callable[[AdmissionRequest], Awaitable[None]]
+Authorize = Callable[[Attributes], None]
 
 
 class Target(NamedTuple):
@@ -66,10 +68,10 @@ class Target(NamedTuple):
 
 
 class Proxies:
-    """Serves every proxied subresource. `kubelet_tls` trusts kubelets and shows our client certificate."""
+    """Serves every proxied subresource. `kubelet_tls` trusts kubelets and shows our client certificate; `authorize` raises Forbidden."""
 
-    def __init__(self, cache: Cache, kubelet_tls: ssl.SSLContext, admit: Admit) -> None:
-        self._cache, self._kubelet_tls, self._admit = cache, kubelet_tls, admit
+    def __init__(self, cache: Cache, kubelet_tls: ssl.SSLContext, admit: Admit, authorize: Authorize) -> None:
+        self._cache, self._kubelet_tls, self._admit, self._authorize = cache, kubelet_tls, admit, authorize
         self._session: aiohttp.ClientSession | None = None
         self._untrusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._untrusting.check_hostname = False
@@ -84,7 +86,11 @@ class Proxies:
     # Endpoints
 
     async def log(self, call: Call) -> Response:
-        """pods/log."""
+        """pods/log, over a WebSocket where one is asked for."""
+        upgrade, headers = call.request.upgrade, call.request.headers
+        protocol = streams.reader_protocol(headers) if upgrade is not None and streams.wants_websocket(headers) else ""
+        if protocol is None:
+            raise Forbidden("requested protocol(s) are not supported", details={})
         pod = self._pod(call)
         container = choose_container(pod, call.request.query.get("container", ""))
         node = (pod.get("spec") or {}).get("nodeName")
@@ -93,10 +99,15 @@ class Proxies:
         query = {name: call.request.query[name] for name in _LOG_OPTIONS if call.request.query.get(name)}
         path = f"/containerLogs/{call.info.namespace}/{call.info.name}/{quote(container)}"
         target = self._kubelet(node)._replace(path=f"{path}?{urlencode(query)}" if query else path)
-        return await self._pass("GET", target, {}, b"", check=True)
+        response = await self._pass("GET", target, {}, b"", check=True)
+        if upgrade is not None and streams.wants_websocket(headers) and response.stream is not None:
+            await streams.send(upgrade, protocol, response.stream)
+            return Response(101)
+        return response
 
     async def execute(self, call: Call) -> Response:
         """pods/exec and pods/attach."""
+        self._may_create(call)
         pod = self._pod(call)
         container = choose_container(pod, call.request.query.get("container", ""))
         params = [(kubelet, "1") for name, kubelet in _STREAMS if call.request.query.get(name, "").lower() in ("1", "true")]
@@ -111,6 +122,7 @@ class Proxies:
 
     async def port_forward(self, call: Call) -> Response:
         """pods/portforward."""
+        self._may_create(call)
         pod = self._pod(call)
         ports = [(name, value) for name, value in parse_qsl(call.request.raw_query) if name in ("port", "ports")]
         query = "?" + urlencode([("port", value) for _, value in ports]) if ports else ""
@@ -193,6 +205,14 @@ class Proxies:
         )
         await self._admit(request)
 
+    def _may_create(self, call: Call) -> None:
+        """WebSockets begin with a GET; who may only read shall not run commands for it (upstream since 1.35). Raises Forbidden."""
+        info = call.info
+        if info.verb != "create":
+            self._authorize(
+                Attributes(call.request.user, "create", info.group, info.version, info.resource, info.subresource, info.namespace, info.name)
+            )
+
     async def _stream(self, call: Call, pod: Obj, path: str) -> Response:
         node = (pod.get("spec") or {}).get("nodeName")
         if not node:
@@ -214,17 +234,16 @@ class Proxies:
     async def _upgrade(self, call: Call, target: Target) -> Response:
         request = call.request
         headers = {**forwarded(request.headers), "Host": target.address, "Connection": "Upgrade", "Upgrade": request.headers["upgrade"]}
-        lines = [f"{request.method} {target.path} HTTP/1.1", *(f"{n}: {v}" for n, v in headers.items())]
         if request.body or request.method == "POST":
-            lines.append(f"Content-Length: {len(request.body)}")
-        head = "\r\n".join([*lines, "", ""]).encode() + request.body
+            headers["Content-Length"] = str(len(request.body))
+        head = tunnel.request_head(request.method, target.path, headers.items()) + request.body
         try:
-            backend = await tunnel.dial(target.host, target.port, self._tls(target), head)
+            backend = await tunnel.ask(tunnel.connector(self._tls(target)), target.host, target.port, head)
         except (OSError, TimeoutError) as error:
             raise StatusError(f"error dialing backend: {_dial_error(target, error)}") from error
         if backend.status != 101:
-            raise refused(backend.status, await tunnel.refusal(backend))
-        await tunnel.join(request.upgrade, backend)
+            return await streams.refused(backend)
+        await streams.join(request.upgrade, backend)
         return Response(101)
 
     def _tls(self, target: Target) -> ssl.SSLContext | None:

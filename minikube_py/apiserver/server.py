@@ -87,7 +87,7 @@ class ApiServer:
         self.deleter = Deleter(cache, self.writer.committer, self.writer.locks, admission, self.presenter, clock, allocators)
         self.admission = admission
         self._handlers = handlers
-        self._proxies = Proxies(cache, kubelet_tls, self.writer.admit) if kubelet_tls is not None else None
+        self._proxies = Proxies(cache, kubelet_tls, self.writer.admit, self.authorize) if kubelet_tls is not None else None
         self._subresources = {**self._own_subresources(), **subresources}
         self._routes = Routes(self, routes)
         self._found: dict[tuple[str, str, str], tuple[Resource, ResourceRef]] = {}
