@@ -23,6 +23,7 @@ Connect = Callable[[Callable[[], asyncio.Protocol], str, int], Awaitable[None]]
 _HEAD_LIMIT = 64 * 1024
 _BODY_LIMIT = 64 * 1024
 _LINGER = 300.0
+_LOOK_AGAIN = 0.05
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 9))
 """As Go's servers do it: a peer that has gone without a word is noticed after two and a half minutes, however idle its stream may be."""
 
@@ -54,7 +55,7 @@ class End(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._other: End | None = None
         self._held = bytearray()
-        self._full = False
+        self._full = self._finishing = False
         self._news = asyncio.Event()
         self.gone = asyncio.Event()
 
@@ -119,18 +120,21 @@ class End(asyncio.Protocol):
 
     def finish(self) -> None:
         """Close the connection once what is left has been written."""
-        transport = self._transport
-        if transport is None or self.gone.is_set():
-            return
-        transport.close()
-        self._await_end(transport.get_write_buffer_size() + 1)
+        if self._transport is not None and not self._finishing:
+            self._finishing = True
+            self._close_when_written(0, 0.0)
 
-    def _await_end(self, before: int) -> None:
+    def _close_when_written(self, before: int, until: float) -> None:
+        # Not left to the transport: that of TLS gives a peer 30 seconds to take everything, and one who pages through an output needs longer.
         if self.gone.is_set():
             return
-        left = self.transport.get_write_buffer_size()
-        if left < before:
-            asyncio.get_running_loop().call_later(_LINGER, self._await_end, left)
+        loop, left = asyncio.get_running_loop(), self.transport.get_write_buffer_size()
+        if left == 0:
+            self.transport.close()
+        elif left != before:
+            loop.call_later(_LOOK_AGAIN, self._close_when_written, left, loop.time() + _LINGER)
+        elif loop.time() < until:
+            loop.call_later(_LOOK_AGAIN, self._close_when_written, left, until)
         else:
             self.transport.abort()
 
@@ -239,7 +243,7 @@ async def run(client: End, backend: Backend) -> None:
 
 async def until_either(*directions: Coroutine[Any, Any, None]) -> None:
     """Run both directions of a stream until one has ended; a connection that is lost is an end like any other."""
-    tasks = [asyncio.create_task(direction, name=f"stream {direction.__name__}") for direction in directions]
+    tasks = [asyncio.create_task(direction, name="stream") for direction in directions]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:

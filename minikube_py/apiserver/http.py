@@ -40,7 +40,8 @@ MAX_BODY = 3 * 1024 * 1024
 GZIP_FROM = 128 * 1024
 _MAX_HEAD = 1024 * 1024
 _KEEP_ALIVE = 90.0
-_CLOSING = 2.0
+_FAREWELL = 2.0
+"""Seconds that a WebSocket's client has to answer that it is being closed."""
 _LOOK_AGAIN = 1.0
 """Seconds after which one who takes nothing of a watch is looked at again."""
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
@@ -78,8 +79,8 @@ class Upgrade:
         """Make it a WebSocket with this subprotocol ("" for none), which is over when the taker says so by `release`. Raises BadRequest."""
         http = self._request
         loop = asyncio.get_running_loop()
-        request = web.BaseRequest(http.message, http.payload, http.protocol, http.writer, http.task, loop)
-        socket = web.WebSocketResponse(protocols=(protocol,), compress=False, timeout=_CLOSING)
+        request = web.BaseRequest(http.message, http.payload, http.protocol, http.writer, http._task, loop)
+        socket = web.WebSocketResponse(protocols=(protocol,), compress=False, timeout=_FAREWELL)
         try:
             await socket.prepare(request)
         except web.HTTPBadRequest as error:
@@ -97,7 +98,7 @@ class Exchange:
     """One request on one connection, as aiohttp wants to be given it back. It stands for web.BaseRequest, whose URL and caches nobody here
     needs: making one costs more than finding the object that is asked for."""
 
-    __slots__ = ("message", "payload", "protocol", "task", "writer")
+    __slots__ = ("_task", "message", "payload", "protocol", "writer")
 
     def __init__(
         self,
@@ -107,7 +108,7 @@ class Exchange:
         writer: AbstractStreamWriter,
         task: asyncio.Task[None],
     ) -> None:
-        self.message, self.payload, self.protocol, self.writer, self.task = message, payload, protocol, writer, task
+        self.message, self.payload, self.protocol, self.writer, self._task = message, payload, protocol, writer, task
 
     @property
     def headers(self) -> Mapping[str, str]:

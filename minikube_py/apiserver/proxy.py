@@ -207,11 +207,9 @@ class Proxies:
 
     def _may_create(self, call: Call) -> None:
         """WebSockets begin with a GET; who may only read shall not run commands for it (upstream since 1.35). Raises Forbidden."""
-        info = call.info
-        if info.verb != "create":
-            self._authorize(
-                Attributes(call.request.user, "create", info.group, info.version, info.resource, info.subresource, info.namespace, info.name)
-            )
+        verb, _, group, version, resource, subresource, namespace, name, _ = call.info
+        if verb != "create":
+            self._authorize(Attributes(call.request.user, "create", group, version, resource, subresource, namespace, name))
 
     async def _stream(self, call: Call, pod: Obj, path: str) -> Response:
         node = (pod.get("spec") or {}).get("nodeName")

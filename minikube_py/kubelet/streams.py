@@ -1,8 +1,8 @@
 """exec, attach and port-forward at the node's endpoint: from a request to a stream between the client and the container runtime.
 
-Policy: which container or sandbox is meant, and which of three ways its client's protocol goes. SPDY, and WebSocket as the runtime knows it,
-are tunnelled as bytes; WebSocket's remotecommand protocols (v5 and v4) end here, and so does SPDY within a WebSocket; the runtime gets SPDY
-in both cases. What always holds: who cannot be served hears so before the upgrade, in upstream's words.
+Policy: which container or sandbox is meant, and which of three ways its client's protocol goes. SPDY, and WebSocket as the runtime knows
+it, are tunnelled as bytes; WebSocket's remotecommand protocols (v5 and v4) end here, and so does SPDY within a WebSocket; the runtime gets
+SPDY in both cases. What always holds: who cannot be served hears so before the upgrade, in upstream's words.
 """
 
 from __future__ import annotations
