@@ -125,7 +125,7 @@ class End(asyncio.Protocol):
             self._close_when_written(0, 0.0)
 
     def _close_when_written(self, before: int, until: float) -> None:
-        # Not left to the transport: that of TLS gives a peer 30 seconds to take everything, and one who pages through an output needs longer.
+        # Not left to the transport: that of TLS gives a peer 30 seconds for everything, and who pages through an output needs longer.
         if self.gone.is_set():
             return
         loop, left = asyncio.get_running_loop(), self.transport.get_write_buffer_size()
