@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -21,6 +23,7 @@ from minikube_py.apiserver import streams
 from minikube_py.apiserver.api import AdmissionRequest, Attributes, Operation, Response
 from minikube_py.apiserver.cache import Cache
 from minikube_py.apiserver.call import Call
+from minikube_py.apiserver.links import Links
 from minikube_py.meta.errors import BadRequest, Forbidden, InternalError, NotFound, ServiceUnavailable, StatusError, from_status, not_found
 from minikube_py.types.meta import ResourceRef
 
@@ -30,6 +33,7 @@ SLICES = ResourceRef("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"
 _SERVICE_LABEL = "kubernetes.io/service-name"
 _ADDRESS_TYPES = ("InternalIP", "Hostname", "InternalDNS", "ExternalIP", "ExternalDNS")
 _ERROR_LIMIT = 50_000
+_PAGE_LIMIT = 4 << 20
 _HOP_BY_HOP = frozenset(
     {
         "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "host",
@@ -147,7 +151,7 @@ class Proxies:
             raise BadRequest("address not allowed")
         target = Target(address, int(port) if port.isdigit() else _container_port(pod, port), behind(call), scheme == "https")
         await self._connect(call)
-        return await self._forward(call, target)
+        return await self._browse(call, target)
 
     async def service(self, call: Call) -> Response:
         """services/proxy: one of a service's ready endpoints."""
@@ -158,7 +162,7 @@ class Proxies:
         spec = entry.decode().get("spec") or {}
         host, number = self.endpoint(call.info.namespace, name, _port_name(spec, name, port))
         await self._connect(call)
-        return await self._forward(call, Target(host, number, behind(call), scheme == "https"))
+        return await self._browse(call, Target(host, number, behind(call), scheme == "https"))
 
     # Where to
 
@@ -220,14 +224,31 @@ class Proxies:
             raise BadRequest("Upgrade request required")
         return await self._upgrade(call, self._kubelet(node)._replace(path=path))
 
-    async def _forward(self, call: Call, target: Target) -> Response:
+    async def _browse(self, call: Call, target: Target) -> Response:
+        """A request to a pod or a service, whose pages go on being read through the proxy."""
+        request, path = call.request, call.info.path
+        if request.upgrade is not None:
+            return await self._forward(call, target)
+        if path.endswith(f"/{call.info.name}/proxy") and request.method in ("GET", "HEAD"):
+            query = f"?{request.raw_query}" if request.raw_query else ""
+            return Response(301, b"", headers={"Location": f"{quote(path)}/{query}"})
+        prefix = path[: path.index(f"/{call.info.name}/proxy")] + f"/{call.info.name}/proxy"
+        answer = await self._forward(call, target, {"X-Forwarded-Uri": prefix + target.path})
+        links = Links(prefix, (target.address, request.headers.get("host", "")))
+        if location := answer.headers.get("Location"):
+            answer.headers = {**answer.headers, "Location": links.url(location)}
+        elif answer.content_type.partition(";")[0].strip() == "text/html" and request.method != "HEAD":
+            await _rewrite(answer, links)
+        return answer
+
+    async def _forward(self, call: Call, target: Target, more: Mapping[str, str] = MappingProxyType({})) -> Response:
         """A request to nodes, pods or services, as it came."""
         request = call.request
         if request.raw_query:
             target = target._replace(path=f"{target.path}?{request.raw_query}")
         if request.upgrade is not None:
             return await self._upgrade(call, target)
-        return await self._pass(request.method, target, forwarded(request.headers), request.body)
+        return await self._pass(request.method, target, {**forwarded(request.headers), **more}, request.body)
 
     async def _upgrade(self, call: Call, target: Target) -> Response:
         request = call.request
@@ -289,6 +310,38 @@ async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         raise ConnectionError(str(error)) from error
     finally:
         answer.close()
+
+
+async def _rewrite(answer: Response, links: Links) -> None:
+    """Take a page in and rewrite its links; what is too long for a page, or packed in a way that is not known, goes on as it is."""
+    assert answer.stream is not None
+    packing = answer.headers.get("Content-Encoding", "")
+    if packing not in ("", "gzip"):
+        return
+    taken: list[bytes] = []
+    rest = answer.stream
+    async for chunk in rest:
+        taken.append(chunk if isinstance(chunk, bytes) else b"".join(chunk))
+        if sum(map(len, taken)) > _PAGE_LIMIT:
+            answer.stream = _resumed(taken, rest)
+            return
+    body = b"".join(taken)
+    if packing:
+        unpacked = zlib.decompressobj(31)
+        page = unpacked.decompress(body, _PAGE_LIMIT)
+        if not unpacked.eof:
+            answer.stream = _resumed(taken, rest)
+            return
+        body = page
+    answer.body, answer.stream = await asyncio.to_thread(links.page, body), None
+    answer.headers = {n: v for n, v in answer.headers.items() if n not in ("Content-Length", "Content-Encoding")}
+
+
+async def _resumed(taken: list[bytes], rest: AsyncIterator[bytes | Sequence[bytes]]) -> AsyncIterator[bytes | Sequence[bytes]]:
+    for chunk in taken:
+        yield chunk
+    async for more in rest:
+        yield more
 
 
 def refused(code: int, text: str) -> StatusError:

@@ -223,7 +223,8 @@ class ApiServer:
         subresource = call.resource.subresources.get(info.subresource)
         if subresource is None:
             raise NotFound(_NO_RESOURCE, details={})
-        if info.verb not in subresource.verbs:
+        # no API verb stands for OPTIONS, and a proxied server may know it all the same
+        if info.verb not in subresource.verbs and not (info.subresource == "proxy" and call.request.method == "OPTIONS"):
             raise _not_supported(call)
         handler = self._handlers.get((ref.group, ref.plural, info.subresource))
         if handler is not None:

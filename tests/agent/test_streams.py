@@ -49,11 +49,23 @@ def either(kubectl: Kubectl, request: pytest.FixtureRequest) -> Kubectl:
     return kubectl.with_environment(**SPDY) if request.param == "spdy" else kubectl
 
 
+_open: list[websocket.WebSocket] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    """Every WebSocket is closed with its test."""
+    yield
+    while _open:
+        _open.pop().shutdown()
+
+
 def connect(cluster: Nodes, path: str, *protocols: str, user: str = "") -> websocket.WebSocket:
     """A WebSocket to the API server as the administrator, or as a user that he impersonates."""
     made = websocket.WebSocket(sslopt={"context": cluster.server._context(cluster.server.directory / "admin.pem"), "check_hostname": True})
     header = [f"Impersonate-User: {user}"] if user else []
     made.connect(cluster.server.url.replace("https", "wss") + path, subprotocols=list(protocols), header=header, timeout=20)
+    _open.append(made)
     return made
 
 
@@ -69,18 +81,6 @@ def channels(connection: websocket.WebSocket) -> dict[int, bytes]:
         while message := connection.recv():
             assert isinstance(message, bytes)
             found[message[0]] = found.get(message[0], b"") + message[1:]
-    return found
-
-
-def processes(cluster: Nodes, command: str) -> list[int]:
-    """The processes of the pods of both nodes that run this command."""
-    found = []
-    for node in cluster.names:
-        for procs in Path(f"/sys/fs/cgroup/memory/{node}").rglob("cgroup.procs"):
-            for pid in procs.read_text().split():
-                with contextlib.suppress(OSError):
-                    if command in Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "):
-                        found.append(int(pid))
     return found
 
 
@@ -104,7 +104,7 @@ def test_commands_end_with_their_input_output_and_status(either: Kubectl, name: 
     either("cp", str(tmp_path / "sent"), f"{name}:/tmp/sent")
     either("cp", f"{name}:/tmp/sent", str(tmp_path / "back"))
     assert (tmp_path / "back").read_bytes() == (tmp_path / "sent").read_bytes()
-    assert "not found" in either.fails("exec", name, "--", "/none") + "not found"
+    assert "no such file or directory" in either.fails("exec", name, "--", "/none")
     code, shown = either.on_terminal(
         [("# ", "stty size; tty\r"), ("/dev/pts", "exit 5\r")], "exec", "-it", name, "--", "sh", rows=31, columns=77
     )
@@ -112,15 +112,11 @@ def test_commands_end_with_their_input_output_and_status(either: Kubectl, name: 
 
 
 @pytest.mark.parametrize("name", PODS)
-def test_many_connections_are_forwarded_and_survive_resets(either: Kubectl, name: str) -> None:
+def test_many_connections_are_forwarded_at_once(either: Kubectl, name: str) -> None:
     with either.running("port-forward", f"pod/{name}", ":9000") as forward:
         found = re.search(r"127\.0\.0\.1:(\d+) ->", forward.shows("Forwarding from 127.0.0.1"))
         assert found is not None
         address = ("127.0.0.1", int(found[1]))
-        for _ in range(3):  # a connection that is broken off is nobody else's affair
-            with socket.create_connection(address, timeout=20) as broken:
-                broken.sendall(b"x" * 10_000)
-                broken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sent = [os.urandom(300_000) for _ in range(12)]
         with contextlib.ExitStack() as stack:
             connections = [stack.enter_context(socket.create_connection(address, timeout=20)) for _ in sent]
@@ -128,6 +124,24 @@ def test_many_connections_are_forwarded_and_survive_resets(either: Kubectl, name
                 for at in range(0, len(data), 50_000):
                     connection.sendall(data[at : at + 50_000])
                     assert _exactly(connection, 50_000) == data[at : at + 50_000]
+
+
+def test_a_reset_of_one_connection_is_nobody_elses_affair(cluster: Nodes, either: Kubectl) -> None:
+    with either.running("port-forward", "pod/there", ":9000") as other:
+        found = re.search(r"127\.0\.0\.1:(\d+) ->", other.shows("Forwarding from 127.0.0.1"))
+        assert found is not None
+        with socket.create_connection(("127.0.0.1", int(found[1])), timeout=20) as kept:
+            # kubectl may end the whole forward over a connection that was reset: so the resets have one of their own
+            with either.running("port-forward", "pod/there", ":9000") as forward:
+                found = re.search(r"127\.0\.0\.1:(\d+) ->", forward.shows("Forwarding from 127.0.0.1"))
+                assert found is not None
+                with contextlib.suppress(OSError):
+                    for _ in range(5):
+                        with socket.create_connection(("127.0.0.1", int(found[1])), timeout=20) as broken:
+                            broken.sendall(b"x" * 100_000)
+                            broken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            kept.sendall(b"still here")
+            assert _exactly(kept, 10) == b"still here"
 
 
 def _exactly(connection: socket.socket, length: int) -> bytes:
@@ -170,7 +184,7 @@ def test_logs_over_a_websocket(cluster: Nodes, kubectl: Kubectl) -> None:
     for name in PODS:
         path = f"/api/v1/namespaces/streams/pods/{name}/log"
         connection = connect(cluster, path, "binary.k8s.io")
-        assert [connection.recv(), connection.recv()] == [b"", b"ready\n"] or connection.subprotocol == "binary.k8s.io"
+        assert [connection.recv(), connection.recv()] == [b"", b"ready\n"]
         connection = connect(cluster, path + "?follow=true", "base64.binary.k8s.io")
         assert (connection.recv(), base64.b64decode(connection.recv())) == ("", b"ready\n")
         connection.close()
@@ -223,7 +237,7 @@ def test_streams_pass_a_second_proxy(either: Kubectl, tmp_path: Path) -> None:
                 assert _exactly(connection, 1 << 20).endswith(b"\n100000\n")
     with proxied(either, f"--unix-socket={tmp_path}/socket") as address, socket.socket(socket.AF_UNIX) as connection:
         connection.connect(address)
-        connection.sendall(b"GET /version HTTP/1.0\r\n\r\n")
+        connection.sendall(b"GET /version HTTP/1.0\r\nHost: localhost\r\n\r\n")
         assert b'"gitVersion"' in _exactly(connection, 1 << 20)
 
 
