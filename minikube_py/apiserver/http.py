@@ -31,7 +31,7 @@ from minikube_py.aio import cancel
 from minikube_py.apiserver import answers
 from minikube_py.apiserver.api import Authenticator, Request, Response
 from minikube_py.apiserver.audit import AuditIds
-from minikube_py.meta.errors import InternalError, RequestEntityTooLarge, StatusError
+from minikube_py.meta.errors import BadRequest, InternalError, RequestEntityTooLarge, StatusError
 from minikube_py.meta.user import User
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,8 @@ MAX_BODY = 3 * 1024 * 1024
 GZIP_FROM = 128 * 1024
 _MAX_HEAD = 1024 * 1024
 _KEEP_ALIVE = 90.0
+_FAREWELL = 2.0
+"""Seconds that a WebSocket's client has to answer that it is being closed."""
 _LOOK_AGAIN = 1.0
 """Seconds after which one who takes nothing of a watch is looked at again."""
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
@@ -54,7 +56,7 @@ class Api(Protocol):
 
 
 class Upgrade:
-    """A connection that may be taken over as a byte stream, once, by whoever serves the request."""
+    """A connection that may be taken over, once, by whoever serves the request: as a stream of bytes, or as a WebSocket."""
 
     def __init__(self, request: Exchange) -> None:
         self._request = request
@@ -73,8 +75,21 @@ class Upgrade:
         transport.resume_reading()
         return transport, rest
 
+    async def websocket(self, protocol: str) -> web.WebSocketResponse:
+        """Make it a WebSocket with this subprotocol ("" for none), which is over when the taker says so by `release`. Raises BadRequest."""
+        http = self._request
+        loop = asyncio.get_running_loop()
+        request = web.BaseRequest(http.message, http.payload, http.protocol, http.writer, http._task, loop)
+        socket = web.WebSocketResponse(protocols=(protocol,), compress=False, timeout=_FAREWELL)
+        try:
+            await socket.prepare(request)
+        except web.HTTPBadRequest as error:
+            raise BadRequest(error.text or "malformed WebSocket handshake") from error
+        self.taken = loop.create_future()
+        return socket
+
     def release(self) -> None:
-        """The byte stream has ended."""
+        """The stream has ended."""
         if self.taken is not None and not self.taken.done():
             self.taken.set_result(None)
 

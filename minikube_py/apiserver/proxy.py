@@ -1,7 +1,7 @@
 """Requests that somebody else answers: a node's kubelet (logs, exec, attach, port-forward, nodes/proxy), a pod or a service (…/proxy).
 
 The policy here is where a request goes (`Target`), and with which path and query; bytes are moved by aiohttp's client (whole requests and
-streams) or by tunnel.py (upgrades). The kubelet is reached at the node's InternalIP over TLS with the API server's own client certificate;
+streams) or by streams.py (upgrades). The kubelet is reached at the node's InternalIP over TLS with the API server's own client certificate;
 the user's credentials never leave this process.
 """
 
@@ -10,17 +10,21 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode
 
 import aiohttp
 
-from minikube_py.apiserver import tunnel
-from minikube_py.apiserver.api import AdmissionRequest, Operation, Response
+from minikube_py import tunnel
+from minikube_py.apiserver import streams
+from minikube_py.apiserver.api import AdmissionRequest, Attributes, Operation, Response
 from minikube_py.apiserver.cache import Cache
 from minikube_py.apiserver.call import Call
-from minikube_py.meta.errors import BadRequest, InternalError, NotFound, ServiceUnavailable, StatusError, from_status, not_found
+from minikube_py.apiserver.links import Links
+from minikube_py.meta.errors import BadRequest, Forbidden, InternalError, NotFound, ServiceUnavailable, StatusError, from_status, not_found
 from minikube_py.types.meta import ResourceRef
 
 KUBELET_PORT = 10250
@@ -29,6 +33,7 @@ SLICES = ResourceRef("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"
 _SERVICE_LABEL = "kubernetes.io/service-name"
 _ADDRESS_TYPES = ("InternalIP", "Hostname", "InternalDNS", "ExternalIP", "ExternalDNS")
 _ERROR_LIMIT = 50_000
+_PAGE_LIMIT = 4 << 20
 _HOP_BY_HOP = frozenset(
     {
         "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "host",
@@ -43,6 +48,7 @@ _LOG_OPTIONS = (
 
 Obj = dict[str, Any]
 Admit = Callable[[AdmissionRequest], Awaitable[None]]
+Authorize = Callable[[Attributes], None]
 
 
 class Target(NamedTuple):
@@ -66,10 +72,10 @@ class Target(NamedTuple):
 
 
 class Proxies:
-    """Serves every proxied subresource. `kubelet_tls` trusts kubelets and shows our client certificate."""
+    """Serves every proxied subresource. `kubelet_tls` trusts kubelets and shows our client certificate; `authorize` raises Forbidden."""
 
-    def __init__(self, cache: Cache, kubelet_tls: ssl.SSLContext, admit: Admit) -> None:
-        self._cache, self._kubelet_tls, self._admit = cache, kubelet_tls, admit
+    def __init__(self, cache: Cache, kubelet_tls: ssl.SSLContext, admit: Admit, authorize: Authorize) -> None:
+        self._cache, self._kubelet_tls, self._admit, self._authorize = cache, kubelet_tls, admit, authorize
         self._session: aiohttp.ClientSession | None = None
         self._untrusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._untrusting.check_hostname = False
@@ -84,7 +90,11 @@ class Proxies:
     # Endpoints
 
     async def log(self, call: Call) -> Response:
-        """pods/log."""
+        """pods/log, over a WebSocket where one is asked for."""
+        upgrade, headers = call.request.upgrade, call.request.headers
+        protocol = streams.reader_protocol(headers) if upgrade is not None and streams.wants_websocket(headers) else ""
+        if protocol is None:
+            raise Forbidden("requested protocol(s) are not supported", details={})
         pod = self._pod(call)
         container = choose_container(pod, call.request.query.get("container", ""))
         node = (pod.get("spec") or {}).get("nodeName")
@@ -93,10 +103,15 @@ class Proxies:
         query = {name: call.request.query[name] for name in _LOG_OPTIONS if call.request.query.get(name)}
         path = f"/containerLogs/{call.info.namespace}/{call.info.name}/{quote(container)}"
         target = self._kubelet(node)._replace(path=f"{path}?{urlencode(query)}" if query else path)
-        return await self._pass("GET", target, {}, b"", check=True)
+        response = await self._pass("GET", target, {}, b"", check=True)
+        if upgrade is not None and streams.wants_websocket(headers) and response.stream is not None:
+            await streams.send(upgrade, protocol, response.stream)
+            return Response(101)
+        return response
 
     async def execute(self, call: Call) -> Response:
         """pods/exec and pods/attach."""
+        self._may_create(call)
         pod = self._pod(call)
         container = choose_container(pod, call.request.query.get("container", ""))
         params = [(kubelet, "1") for name, kubelet in _STREAMS if call.request.query.get(name, "").lower() in ("1", "true")]
@@ -111,6 +126,7 @@ class Proxies:
 
     async def port_forward(self, call: Call) -> Response:
         """pods/portforward."""
+        self._may_create(call)
         pod = self._pod(call)
         ports = [(name, value) for name, value in parse_qsl(call.request.raw_query) if name in ("port", "ports")]
         query = "?" + urlencode([("port", value) for _, value in ports]) if ports else ""
@@ -135,7 +151,7 @@ class Proxies:
             raise BadRequest("address not allowed")
         target = Target(address, int(port) if port.isdigit() else _container_port(pod, port), behind(call), scheme == "https")
         await self._connect(call)
-        return await self._forward(call, target)
+        return await self._browse(call, target)
 
     async def service(self, call: Call) -> Response:
         """services/proxy: one of a service's ready endpoints."""
@@ -146,7 +162,7 @@ class Proxies:
         spec = entry.decode().get("spec") or {}
         host, number = self.endpoint(call.info.namespace, name, _port_name(spec, name, port))
         await self._connect(call)
-        return await self._forward(call, Target(host, number, behind(call), scheme == "https"))
+        return await self._browse(call, Target(host, number, behind(call), scheme == "https"))
 
     # Where to
 
@@ -193,6 +209,12 @@ class Proxies:
         )
         await self._admit(request)
 
+    def _may_create(self, call: Call) -> None:
+        """WebSockets begin with a GET; who may only read shall not run commands for it (upstream since 1.35). Raises Forbidden."""
+        verb, _, group, version, resource, subresource, namespace, name, _ = call.info
+        if verb != "create":
+            self._authorize(Attributes(call.request.user, "create", group, version, resource, subresource, namespace, name))
+
     async def _stream(self, call: Call, pod: Obj, path: str) -> Response:
         node = (pod.get("spec") or {}).get("nodeName")
         if not node:
@@ -202,29 +224,45 @@ class Proxies:
             raise BadRequest("Upgrade request required")
         return await self._upgrade(call, self._kubelet(node)._replace(path=path))
 
-    async def _forward(self, call: Call, target: Target) -> Response:
+    async def _browse(self, call: Call, target: Target) -> Response:
+        """A request to a pod or a service, whose pages go on being read through the proxy."""
+        request, path = call.request, call.info.path
+        if request.upgrade is not None:
+            return await self._forward(call, target)
+        if path.endswith(f"/{call.info.name}/proxy") and request.method in ("GET", "HEAD"):
+            query = f"?{request.raw_query}" if request.raw_query else ""
+            return Response(301, b"", headers={"Location": f"{quote(path)}/{query}"})
+        prefix = path[: path.index(f"/{call.info.name}/proxy")] + f"/{call.info.name}/proxy"
+        answer = await self._forward(call, target, {"X-Forwarded-Uri": prefix + target.path})
+        links = Links(prefix, (target.address, request.headers.get("host", "")))
+        if location := answer.headers.get("Location"):
+            answer.headers = {**answer.headers, "Location": links.url(location)}
+        elif answer.content_type.partition(";")[0].strip() == "text/html" and request.method != "HEAD":
+            await _rewrite(answer, links)
+        return answer
+
+    async def _forward(self, call: Call, target: Target, more: Mapping[str, str] = MappingProxyType({})) -> Response:
         """A request to nodes, pods or services, as it came."""
         request = call.request
         if request.raw_query:
             target = target._replace(path=f"{target.path}?{request.raw_query}")
         if request.upgrade is not None:
             return await self._upgrade(call, target)
-        return await self._pass(request.method, target, forwarded(request.headers), request.body)
+        return await self._pass(request.method, target, {**forwarded(request.headers), **more}, request.body)
 
     async def _upgrade(self, call: Call, target: Target) -> Response:
         request = call.request
         headers = {**forwarded(request.headers), "Host": target.address, "Connection": "Upgrade", "Upgrade": request.headers["upgrade"]}
-        lines = [f"{request.method} {target.path} HTTP/1.1", *(f"{n}: {v}" for n, v in headers.items())]
         if request.body or request.method == "POST":
-            lines.append(f"Content-Length: {len(request.body)}")
-        head = "\r\n".join([*lines, "", ""]).encode() + request.body
+            headers["Content-Length"] = str(len(request.body))
+        head = tunnel.request_head(request.method, target.path, headers.items()) + request.body
         try:
-            backend = await tunnel.dial(target.host, target.port, self._tls(target), head)
+            backend = await tunnel.ask(tunnel.connector(self._tls(target)), target.host, target.port, head)
         except (OSError, TimeoutError) as error:
             raise StatusError(f"error dialing backend: {_dial_error(target, error)}") from error
         if backend.status != 101:
-            raise refused(backend.status, await tunnel.refusal(backend))
-        await tunnel.join(request.upgrade, backend)
+            return await streams.refused(backend)
+        await streams.join(request.upgrade, backend)
         return Response(101)
 
     def _tls(self, target: Target) -> ssl.SSLContext | None:
@@ -272,6 +310,38 @@ async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         raise ConnectionError(str(error)) from error
     finally:
         answer.close()
+
+
+async def _rewrite(answer: Response, links: Links) -> None:
+    """Take a page in and rewrite its links; what is too long for a page, or packed in a way that is not known, goes on as it is."""
+    assert answer.stream is not None
+    packing = answer.headers.get("Content-Encoding", "")
+    if packing not in ("", "gzip"):
+        return
+    taken: list[bytes] = []
+    rest = answer.stream
+    async for chunk in rest:
+        taken.append(chunk if isinstance(chunk, bytes) else b"".join(chunk))
+        if sum(map(len, taken)) > _PAGE_LIMIT:
+            answer.stream = _resumed(taken, rest)
+            return
+    body = b"".join(taken)
+    if packing:
+        unpacked = zlib.decompressobj(31)
+        page = unpacked.decompress(body, _PAGE_LIMIT)
+        if not unpacked.eof:
+            answer.stream = _resumed(taken, rest)
+            return
+        body = page
+    answer.body, answer.stream = await asyncio.to_thread(links.page, body), None
+    answer.headers = {n: v for n, v in answer.headers.items() if n not in ("Content-Length", "Content-Encoding")}
+
+
+async def _resumed(taken: list[bytes], rest: AsyncIterator[bytes | Sequence[bytes]]) -> AsyncIterator[bytes | Sequence[bytes]]:
+    for chunk in taken:
+        yield chunk
+    async for more in rest:
+        yield more
 
 
 def refused(code: int, text: str) -> StatusError:

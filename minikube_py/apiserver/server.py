@@ -87,7 +87,7 @@ class ApiServer:
         self.deleter = Deleter(cache, self.writer.committer, self.writer.locks, admission, self.presenter, clock, allocators)
         self.admission = admission
         self._handlers = handlers
-        self._proxies = Proxies(cache, kubelet_tls, self.writer.admit) if kubelet_tls is not None else None
+        self._proxies = Proxies(cache, kubelet_tls, self.writer.admit, self.authorize) if kubelet_tls is not None else None
         self._subresources = {**self._own_subresources(), **subresources}
         self._routes = Routes(self, routes)
         self._found: dict[tuple[str, str, str], tuple[Resource, ResourceRef]] = {}
@@ -223,7 +223,8 @@ class ApiServer:
         subresource = call.resource.subresources.get(info.subresource)
         if subresource is None:
             raise NotFound(_NO_RESOURCE, details={})
-        if info.verb not in subresource.verbs:
+        # no API verb stands for OPTIONS, and a proxied server may know it all the same
+        if info.verb not in subresource.verbs and not (info.subresource == "proxy" and call.request.method == "OPTIONS"):
             raise _not_supported(call)
         handler = self._handlers.get((ref.group, ref.plural, info.subresource))
         if handler is not None:

@@ -6,12 +6,12 @@ container as it is: the next agent adopts what runs.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from minikube_py import tunnel
 from minikube_py.aio import Clock, Component, Health, SystemClock
 from minikube_py.client import Client
 from minikube_py.control import EventRecorder, Informer
@@ -49,7 +49,7 @@ class Kubelet:
     """One node's agent. `client` speaks as system:node:<name>; `cri` reaches the runtime; both stay the caller's to close.
 
     Without `server_tls` the HTTPS endpoint is not served (logs and exec are then out of reach); with it, its clients are those whose
-    certificates the context's authorities have issued, and bearers of tokens. `dial` connects to the runtime's streaming server, where that
+    certificates the context's authorities have issued, and bearers of tokens. `connect` reaches the runtime's streaming server, where that
     is in another network namespace than this process.
     """
 
@@ -61,11 +61,11 @@ class Kubelet:
         *,
         server_tls: ssl.SSLContext | None = None,
         clock: Clock | None = None,
-        dial: Callable[[str, int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]] | None = None,
+        connect: tunnel.Connect | None = None,
     ) -> None:
         clock = clock or SystemClock()
         self.options = options
-        self._server_tls, self._dial = server_tls, dial
+        self._server_tls, self._connect = server_tls, connect or tunnel.connector()
         self._pod_informer = Informer(client, Pod, field_selector=f"spec.nodeName={options.node_name}")
         self._services = Informer(client, Service)
         self.pods = Pods(self._pod_informer, self._services)
@@ -170,11 +170,10 @@ class Kubelet:
         self.node.wake()
 
     async def _serve(self, health: Health) -> None:
-        from minikube_py.kubelet import tunnel
         from minikube_py.kubelet.server import KubeletServer
 
         assert self._server_tls is not None
-        await KubeletServer(self.tools, self.pods, self._server_tls, self._dial or tunnel.dial).run(health)
+        await KubeletServer(self.tools, self.pods, self._server_tls, self._connect).run(health)
 
     async def close(self) -> None:
         """Let go of what the components shared, after they have ended."""

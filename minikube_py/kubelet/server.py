@@ -1,6 +1,6 @@
 """The node's HTTPS endpoint: logs, exec, attach, port-forward, pods, health. The API server calls it on its users' behalf.
 
-Every request is authenticated and authorized first (`access`). Logs stream; the interactive calls become byte tunnels to the runtime.
+Every request is authenticated and authorized first (`access`). Logs are read here; the interactive calls are the work of `streams`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
+from minikube_py import tunnel
 from minikube_py.aio import Health
 from minikube_py.client.transport import TransportError
 from minikube_py.cri import errors
-from minikube_py.cri.v1 import api_pb2 as v1
-from minikube_py.kubelet import logs, tunnel
+from minikube_py.kubelet import logs
 from minikube_py.kubelet.access import Access, attributes
 from minikube_py.kubelet.pods import Pods
+from minikube_py.kubelet.refused import Refused
 from minikube_py.kubelet.state import ContainerRecord
+from minikube_py.kubelet.streams import StreamServer, everybody, find, running
 from minikube_py.kubelet.tools import Tools
 from minikube_py.kubelet.volumes import localstorage
 from minikube_py.kubelet.worker import PodWorker
@@ -31,19 +33,12 @@ log = logging.getLogger(__name__)
 _TEXT = "text/plain; charset=utf-8"
 
 
-class _Refused(Exception):
-    """The request ends with this status and text."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status, self.text = status, text
-
-
 class KubeletServer:
-    """Serves one node. `dial` connects to the runtime's streaming server."""
+    """Serves one node. `connect` reaches the runtime's streaming server."""
 
-    def __init__(self, tools: Tools, pods: Pods, tls: ssl.SSLContext, dial: tunnel.Dial = tunnel.dial) -> None:
-        self._tools, self._pods, self._tls, self._dial = tools, pods, tls, dial
+    def __init__(self, tools: Tools, pods: Pods, tls: ssl.SSLContext, connect: tunnel.Connect) -> None:
+        self._tools, self._pods, self._tls = tools, pods, tls
+        self._streams = StreamServer(tools, pods, connect)
         authorities = tls.get_ca_certs(binary_form=True)
         self._access = Access(tools.client, tools.options.node_name, authorities, tools.clock)
 
@@ -64,7 +59,7 @@ class KubeletServer:
         try:
             await self._admit(request)
             return await self._route(request)
-        except _Refused as refused:
+        except Refused as refused:
             return web.Response(status=refused.status, text=refused.text)
         except (StatusError, TransportError) as error:
             log.warning("request could not be judged", extra={"path": request.path, "error": str(error)})
@@ -79,11 +74,11 @@ class KubeletServer:
         certificate = connection.getpeercert(binary_form=True) if connection is not None else None
         user = await self._access.user(certificate, request.headers.get("Authorization", ""))
         if user is None:
-            raise _Refused(401, "Unauthorized")
+            raise Refused(401, "Unauthorized")
         wanted = attributes(request.method, request.path)
         if not await self._access.allowed(user, wanted):
             resource = f"nodes, subresource(s)=[{' '.join(wanted.subresources)}])"
-            raise _Refused(403, f"Forbidden (user={user.name}, verb={wanted.verb}, resource={resource}")
+            raise Refused(403, f"Forbidden (user={user.name}, verb={wanted.verb}, resource={resource}")
 
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
         parts = request.path.strip("/").split("/")
@@ -94,15 +89,17 @@ class KubeletServer:
                 return await self._list_pods()
             case ["containerLogs", namespace, name, container]:
                 return await self._logs(request, namespace, name, container)
-            case ["exec" | "attach" as what, namespace, name, container] | ["exec" | "attach" as what, namespace, name, _, container]:
-                return await self._stream(request, what, namespace, name, container)
-            case ["portForward", namespace, name] | ["portForward", namespace, name, _]:
-                return await self._port_forward(request, namespace, name)
-            case ["run", namespace, name, container] | ["run", namespace, name, _, container]:
-                return await self._run(request, namespace, name, container)
+            case ["exec", namespace, name, *uid, container] if len(uid) < 2:
+                return await self._streams.execute(request, namespace, name, "".join(uid), container)
+            case ["attach", namespace, name, *uid, container] if len(uid) < 2:
+                return await self._streams.attach(request, namespace, name, "".join(uid), container)
+            case ["portForward", namespace, name, *uid] if len(uid) < 2:
+                return await self._streams.port_forward(request, namespace, name, "".join(uid))
+            case ["run", namespace, name, *uid, container] if len(uid) < 2:
+                return await self._run(request, namespace, name, "".join(uid), container)
             case ["localVolumes", name] if request.method in ("POST", "DELETE"):
                 return await self._local_volume(request, name)
-        raise _Refused(404, "404 page not found\n")
+        raise Refused(404, "404 page not found\n")
 
     async def _local_volume(self, request: web.BaseRequest, name: str) -> web.Response:
         """Make or remove the directory of a volume of the built-in storage class."""
@@ -114,9 +111,9 @@ class KubeletServer:
             namespace, claim = (query.get(part, [""])[0] for part in ("namespace", "claim"))
             path = await asyncio.to_thread(localstorage.ensure, storage, name, namespace, claim)
         except localstorage.InvalidName as error:
-            raise _Refused(400, str(error)) from error
+            raise Refused(400, str(error)) from error
         except OSError as error:
-            raise _Refused(500, str(error)) from error
+            raise Refused(500, str(error)) from error
         return web.json_response({"path": str(path)})
 
     async def _list_pods(self) -> web.Response:
@@ -129,22 +126,22 @@ class KubeletServer:
     async def _logs(self, request: web.BaseRequest, namespace: str, name: str, container: str) -> web.StreamResponse:
         query = {key: values[-1] for key, values in parse_qs(request.query_string, keep_blank_values=True).items()}
         options = _log_options(query, self._tools.clock.time())
-        worker = self._worker(namespace, name)
+        worker = find(self._pods, namespace, name)
         record = _log_of(worker, name, container, _flag(query, "previous"))
         response = web.StreamResponse(headers={"Content-Type": _TEXT})
         response.enable_chunked_encoding()
         path = self._tools.options.pod_log_dir(namespace, name, worker.uid) / container / f"{record.attempt}.log"
 
-        def running() -> bool:
+        def still_running() -> bool:
             now = next((c for c in worker.state.containers if c.id == record.id), None)
             return now is not None and now.running and not worker.finished
 
         if not await asyncio.to_thread(path.exists):
-            raise _Refused(500, f'failed to try resolving symlinks in path "{path}": lstat {path}: no such file or directory')
+            raise Refused(500, f'failed to try resolving symlinks in path "{path}": lstat {path}: no such file or directory')
         changed = worker.subscribe()
         try:
             await response.prepare(request)
-            async for chunk in logs.read(path, options, running, lambda: changed):
+            async for chunk in logs.read(path, options, still_running, lambda: changed):
                 await response.write(chunk)
             await response.write_eof()
         except ConnectionResetError:
@@ -153,71 +150,21 @@ class KubeletServer:
             worker.unsubscribe(changed)
         return response
 
-    # Streams
-
-    async def _stream(self, request: web.BaseRequest, what: str, namespace: str, name: str, container: str) -> web.StreamResponse:
-        record = _running(self._worker(namespace, name), name, container)
-        query = parse_qs(request.query_string, keep_blank_values=True)
-        streams = {
-            "stdin": _asked(query, "input", "stdin"),
-            "stdout": _asked(query, "output", "stdout"),
-            "stderr": _asked(query, "error", "stderr"),
-        }
-        tty = _asked(query, "tty", "tty")
-        if tty:
-            streams["stderr"] = False
-        if not any(streams.values()):
-            raise _Refused(400, "you must specify at least 1 of stdin, stdout, stderr")
-        if what == "exec":
-            url = await self._tools.cri.exec(v1.ExecRequest(container_id=record.id, cmd=query.get("command", []), tty=tty, **streams))
-        else:
-            url = await self._tools.cri.attach(v1.AttachRequest(container_id=record.id, tty=tty, **streams))
-        return await self._tunnel(request, url)
-
-    async def _port_forward(self, request: web.BaseRequest, namespace: str, name: str) -> web.StreamResponse:
-        sandbox = self._worker(namespace, name).state.sandbox
-        if sandbox is None or not sandbox.ready:
-            raise _Refused(404, f'pod not found ("{name}_{namespace}")')
-        query = parse_qs(request.query_string)
-        ports = [int(p) for value in (*query.get("port", ()), *query.get("ports", ())) for p in value.split(",") if p.isdigit()]
-        return await self._tunnel(request, await self._tools.cri.port_forward(sandbox.id, ports))
-
-    async def _tunnel(self, request: web.BaseRequest, url: str) -> web.StreamResponse:
-        if request.headers.get("Upgrade", "") == "":
-            raise _Refused(400, "unable to upgrade: missing upgrade headers in request")
-        try:
-            await tunnel.run(request, url, self._dial)
-        except OSError as error:
-            raise _Refused(502, f"the runtime's streaming server cannot be reached: {error}") from error
-        return web.Response()  # never sent: the connection was the tunnel's
-
-    async def _run(self, request: web.BaseRequest, namespace: str, name: str, container: str) -> web.Response:
-        record = _running(self._worker(namespace, name), name, container)
+    async def _run(self, request: web.BaseRequest, namespace: str, name: str, uid: str, container: str) -> web.Response:
+        record = running(find(self._pods, namespace, name, uid), container)
+        if record is None:
+            raise Refused(500, f'container not found ("{container}")')
         query = parse_qs(request.query_string)
         command = query.get("command") or query.get("cmd", [""])[0].split()
         answer = await self._tools.cri.exec_sync(record.id, command, 0)
         return web.Response(body=answer.stdout + answer.stderr, content_type="text/plain")
 
-    def _worker(self, namespace: str, name: str) -> PodWorker:
-        worker = self._pods.find(namespace, name)
-        if worker is None:
-            raise _Refused(404, f'pod "{name}" not found')
-        return worker
-
-
-def _running(worker: PodWorker, name: str, container: str) -> ContainerRecord:
-    record = worker.state.of(container)
-    if record is None or not record.running:
-        raise _Refused(404, f'container not found ("{container}")')
-    return record
-
 
 def _log_of(worker: PodWorker, name: str, container: str, previous: bool) -> ContainerRecord:
-    """The container whose log is asked for. Raises _Refused with upstream's words."""
+    """The container whose log is asked for. Raises Refused with upstream's words."""
     pod = worker.pod
-    everybody = (*pod.spec.initContainers, *pod.spec.containers, *pod.spec.ephemeralContainers) if pod is not None else ()
-    if not any(c.name == container for c in everybody):
-        raise _Refused(404, f'container "{container}" in pod "{name}" is not available')
+    if not any(c.name == container for c in everybody(worker)):
+        raise Refused(404, f'container "{container}" not found in pod "{name}"')
     records = worker.state.all_of(container)
     waiting = worker.waiting.get(container)
     if previous:
@@ -225,16 +172,16 @@ def _log_of(worker: PodWorker, name: str, container: str, previous: bool) -> Con
         held = waiting is not None and records and not records[0].running
         found = ended[0] if held and ended else next(iter(records[1:]), None)
         if found is None:
-            raise _Refused(400, f'previous terminated container "{container}" in pod "{name}" not found')
+            raise Refused(400, f'previous terminated container "{container}" in pod "{name}" not found')
         return found
     if not records:
         default = "PodInitializing" if pod is not None and pod.spec.initContainers else "ContainerCreating"
         if waiting is not None and waiting.reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
             said = {"ErrImagePull": "image can't be pulled", "ImagePullBackOff": "trying and failing to pull image"}
             problem = said.get(waiting.reason, waiting.reason)
-            raise _Refused(400, f'container "{container}" in pod "{name}" is waiting to start: {problem}')
+            raise Refused(400, f'container "{container}" in pod "{name}" is waiting to start: {problem}')
         reason = waiting.reason if waiting is not None else default
-        raise _Refused(400, f'container "{container}" in pod "{name}" is waiting to start: {reason}')
+        raise Refused(400, f'container "{container}" in pod "{name}" is waiting to start: {reason}')
     return records[0]
 
 
@@ -254,12 +201,8 @@ def _log_options(query: dict[str, str], now: float) -> logs.LogOptions:
             stream=query.get("stream") or "All",
         )
     except ValueError as error:
-        raise _Refused(400, f"Unable to decode query: {error}") from error
+        raise Refused(400, f"Unable to decode query: {error}") from error
 
 
 def _flag(query: dict[str, str], name: str) -> bool:
     return query.get(name, "").lower() in ("true", "1", "t")
-
-
-def _asked(query: dict[str, list[str]], *names: str) -> bool:
-    return any(query.get(name, [""])[-1].lower() in ("true", "1", "t") for name in names)

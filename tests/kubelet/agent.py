@@ -138,14 +138,14 @@ def status(pod: Pod, container: str = "main") -> ContainerStatus:
 
 
 def _kubelet(api: ApiUnderTest, node: RuntimeNode, cri: CriClient, options: KubeletOptions) -> Kubelet:
-    async def dial(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def connect(factory: Callable[[], asyncio.Protocol], host: str, port: int) -> None:
         with entered(node.namespace):
             connection = socket.create_connection((host, port), timeout=2)
         connection.setblocking(False)
-        return await asyncio.open_connection(sock=connection)
+        await asyncio.get_running_loop().create_connection(factory, sock=connection)
 
     client = api.client(f"system:node:{NODE}", ("system:nodes",), "kubelet")
-    return Kubelet(client, cri, options, server_tls=api.keys.kubelet_context(), dial=dial)
+    return Kubelet(client, cri, options, server_tls=api.keys.kubelet_context(), connect=connect)
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,200 @@
+"""Ends the remotecommand protocol of WebSocket clients (kubectl exec, attach, cp) and speaks SPDY to the runtime in their place.
+
+Why: runtimes know WebSocket only up to v4.channel.k8s.io, which cannot say that standard input has ended; SPDY can, and every runtime
+speaks it. What flows through: a client's messages, each one channel's number and bytes, become data on the runtime's stream of that
+channel, and back. What always holds: a side that does not take its data is not read for, so nothing piles up; the status comes after the
+last output; when either side has gone the other is closed, and the runtime sees its streams end.
+
+Channels (KEP-4006): 0 stdin, 1 stdout, 2 stderr, 3 status, 4 resize; 255 and a channel's number close it (v5 only).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import logging
+import struct
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import orjson
+from aiohttp import WSMsgType, web
+
+from minikube_py import tunnel
+from minikube_py.kubelet import spdy, websocket
+
+log = logging.getLogger(__name__)
+
+V5, V4, V4_BASE64 = "v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io"
+PROTOCOLS = (V5, V4, V4_BASE64)
+
+STDIN, STDOUT, STDERR, STATUS, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
+_NAMES = {STATUS: "error", STDIN: "stdin", STDOUT: "stdout", STDERR: "stderr", RESIZE: "resize"}
+"""The runtime's names for its streams, in the order in which clients open them."""
+_PIECE = 32 * 1024
+_STATUS_LIMIT = 64 * 1024
+_CLOSING = 2.0
+_LOST = orjson.dumps(
+    {
+        "metadata": {},
+        "status": "Failure",
+        "message": "Internal error occurred: the runtime ended the stream without a status",
+        "reason": "InternalError",
+        "details": {"causes": [{"message": "the runtime ended the stream without a status"}]},
+        "code": 500,
+    }
+)
+"""What the client is told when the runtime goes away: silence would mean success."""
+
+
+class Streams(NamedTuple):
+    """What a client asked to be connected to."""
+
+    stdin: bool
+    stdout: bool
+    stderr: bool
+    tty: bool
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """The channels that the runtime opens streams for."""
+        asked = {STATUS: True, STDIN: self.stdin, STDOUT: self.stdout, STDERR: self.stderr, RESIZE: self.tty}
+        return tuple(channel for channel in _NAMES if asked[channel])
+
+
+class Runtime:
+    """A connection to the runtime's streaming server with one stream a channel."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, streams: Streams) -> None:
+        self._reader, self._writer = reader, writer
+        self._stream: dict[int, int] = {}
+        self._channel: dict[int, int] = {}
+        self._ended: set[int] = set()
+        opener = spdy.Opener()
+        for channel in streams.channels:
+            number, frame = opener.open({"streamtype": _NAMES[channel]})
+            self._stream[channel], self._channel[number] = number, channel
+            writer.write(frame)
+
+    async def send(self, channel: int, data: bytes) -> None:
+        """Pass data on, once there is room. What is for a stream that is not there, or has ended, is dropped."""
+        number = self._stream.get(channel)
+        if number is None or channel in self._ended:
+            return
+        for at in range(0, len(data), _PIECE):
+            piece = data[at : at + _PIECE]
+            self._writer.write(spdy.data_head(number, len(piece)) + piece)
+            await self._writer.drain()
+
+    async def end(self, channel: int) -> None:
+        """Say that a stream's input has ended."""
+        number = self._stream.get(channel)
+        if number is not None and channel not in self._ended:
+            self._ended.add(channel)
+            self._writer.write(spdy.data_head(number, 0, spdy.FIN))
+            await self._writer.drain()
+
+    async def output(self) -> AsyncIterator[tuple[int, bytes]]:
+        """(channel, bytes) until every stream of output has ended, or the connection, or what comes is no SPDY."""
+        left = {channel for channel in (STDOUT, STDERR, STATUS) if channel in self._stream}
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ValueError):
+            while left:
+                head = spdy.head(await self._reader.readexactly(spdy.HEAD))
+                if head.kind == spdy.Kind.DATA:
+                    channel = self._channel.get(head.stream, -1)
+                    missing = head.length
+                    while missing:
+                        data = await self._reader.read(min(missing, 2 * _PIECE))
+                        if not data:
+                            return
+                        missing -= len(data)
+                        yield channel, data
+                    if head.flags & spdy.FIN:
+                        left.discard(channel)
+                    continue
+                body = await self._reader.readexactly(head.length)
+                if head.kind == spdy.Kind.PING:
+                    self._writer.write(spdy.ping(body))
+                elif head.kind == spdy.Kind.GOAWAY:
+                    return
+                elif head.kind == spdy.Kind.RST_STREAM:
+                    left.discard(self._channel.get(struct.unpack_from(">I", body)[0], -1))
+
+    async def close(self) -> None:
+        """Close the connection, what was sent first: the runtime sees every stream end."""
+        self._writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_CLOSING):
+                await self._writer.wait_closed()
+        self._writer.transport.abort()
+
+
+async def connect(url: str, streams: Streams, connect: tunnel.Connect) -> Runtime:
+    """Open the streams of a runtime's streaming URL. Raises OSError, TimeoutError, and Refused."""
+    return Runtime(*(await websocket.spdy(url, V4, connect)).end.streams(), streams)
+
+
+async def serve(request: web.BaseRequest, protocol: str, streams: Streams, runtime: Runtime) -> None:
+    """Accept a client's WebSocket with one of PROTOCOLS and pass on what comes until either side has ended; closes both."""
+    try:
+        client = _Client(await websocket.accept(request, protocol), protocol)
+        try:
+            # a client knows by a first message that it is connected
+            await client.send(min(set(streams.channels) & {STDOUT, STDERR, STATUS}), b"")
+            await tunnel.until_either(client.input(runtime), _output(runtime, client))
+        finally:
+            await client.socket.close()
+    finally:
+        await runtime.close()
+
+
+async def _output(runtime: Runtime, client: _Client) -> None:
+    status = b""
+    async for channel, data in runtime.output():
+        if channel != STATUS:
+            await client.send(channel, data)
+        elif len(status) < _STATUS_LIMIT:
+            status += data
+    await client.send(STATUS, status or _LOST)
+
+
+class _Client:
+    """The client's WebSocket, in channels."""
+
+    def __init__(self, socket: web.WebSocketResponse, protocol: str) -> None:
+        self.socket = socket
+        self._base64, self._closes = protocol == V4_BASE64, protocol == V5
+
+    async def send(self, channel: int, data: bytes) -> None:
+        """Send bytes of a channel, once the client takes them."""
+        if self._base64:
+            await self.socket.send_str(f"{channel}{base64.b64encode(data).decode()}")
+        else:
+            await self.socket.send_bytes(bytes((channel,)) + data)
+
+    async def input(self, runtime: Runtime) -> None:
+        """Pass on what the client sends, until it ends."""
+        async for message in self.socket:
+            data = message.data.encode() if isinstance(message.data, str) else message.data
+            if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
+                return
+            if not data:
+                continue
+            channel = data[0]
+            if self._closes and channel == CLOSE:
+                if len(data) != 2:
+                    return
+                await runtime.end(data[1])
+            elif self._base64:
+                try:
+                    await self._pass(runtime, channel - ord("0"), base64.b64decode(data[1:], validate=True))
+                except binascii.Error:
+                    log.debug("a message that is not base64", extra={"channel": channel})
+            else:
+                await self._pass(runtime, channel, data[1:])
+
+    async def _pass(self, runtime: Runtime, channel: int, data: bytes) -> None:
+        if channel in (STDIN, RESIZE):
+            await runtime.send(channel, data)
