@@ -10,6 +10,7 @@ import pytest
 
 from minikube_py.aio import Supervisor
 from minikube_py.node import Node, NodeOptions, NodeStartError
+from minikube_py.nodesettings import NodeSettings
 
 GOOD: dict[str, Any] = {
     "data_dir": Path("/nonexistent"),
@@ -40,3 +41,9 @@ async def test_what_the_api_server_would_refuse_for_ever_ends_the_start(wrong: d
         with pytest.raises(NodeStartError) as caught:
             await Node(NodeOptions(**{**GOOD, **wrong}), nobody, nobody, nobody).start(Supervisor(), stack)
     assert str(caught.value).startswith(words) and "\n" not in str(caught.value)
+
+
+def test_what_a_node_is_told_reaches_its_kubelet() -> None:
+    nobody: Any = None
+    settings = NodeSettings(max_pods=5, pod_max_pids=7)
+    assert Node(NodeOptions(**GOOD, settings=settings), nobody, nobody, nobody)._kubelet_options().settings is settings
