@@ -40,9 +40,14 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
 
 
 def tmpfs(target: Path, size: int | None = None, mode: str = "") -> None:
-    """A file system in memory; `size` in bytes bounds it."""
-    options = ",".join(o for o in (f"size={size}" if size else "", f"mode={mode}" if mode else "") if o)
-    mount("tmpfs", str(target), "tmpfs", 0, options)
+    """A file system in memory, never swapped to a disk where the kernel can promise that (6.4); `size` in bytes bounds it."""
+    options = [o for o in (f"size={size}" if size else "", f"mode={mode}" if mode else "") if o]
+    try:
+        mount("tmpfs", str(target), "tmpfs", 0, ",".join((*options, "noswap")))
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EPERM):
+            raise
+        mount("tmpfs", str(target), "tmpfs", 0, ",".join(options))
 
 
 def bind(source: str, target: Path) -> None:
