@@ -6,6 +6,7 @@ plan(): the ranges that nodes hold → the lowest free one. The nodes themselves
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from minikube_py.control import Watch
@@ -18,28 +19,32 @@ Network = IPv4Network | IPv6Network
 
 def plan(cluster: Network, mask: int, taken: Iterable[str], reserved: str = "") -> str | None:
     """The lowest free range of the cluster CIDR; None where all are taken. `reserved` (the service CIDR) is never given out."""
-    held = []
-    for text in taken:
-        try:
-            held.append(ip_network(text, strict=False))
-        except ValueError:
-            continue
-    if reserved:
-        held.append(ip_network(reserved, strict=False))
     size = 1 << (cluster.max_prefixlen - mask)
     base = int(cluster.network_address)
+    end = base + cluster.num_addresses
     blocked: set[int] = set()
     count = 1 << (mask - cluster.prefixlen)
-    for network in held:
-        if network.version != cluster.version or not network.overlaps(cluster):
+    for text in (*taken, reserved):
+        held = _held(text)
+        if held is None or held[0] != cluster.version or held[1] >= end or held[2] < base:
             continue
-        first = max(0, (int(network.network_address) - base) // size)
-        last = min(count - 1, (int(network.broadcast_address) - base) // size)
+        first = max(0, (held[1] - base) // size)
+        last = min(count - 1, (held[2] - base) // size)
         blocked.update(range(first, last + 1))
     for index in range(count):
         if index not in blocked:
             return f"{type(cluster.network_address)(base + index * size)}/{mask}"
     return None
+
+
+@lru_cache(maxsize=8192)
+def _held(text: str) -> tuple[int, int, int] | None:
+    """(IP version, first address, last address) of a range; None for what is none. Every node's is asked for again for every new node."""
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        return None
+    return network.version, int(network.network_address), int(network.broadcast_address)
 
 
 class NodeIPAMController(Controller):
