@@ -71,7 +71,7 @@ class Server(Program):
         command = [*self.prefix, sys.executable, "-m", "minikube_py", "server", "--https-listen-port", str(self.port)]
         return [*command, "--data-dir", str(self.data), "--write-kubeconfig", str(self.directory / "kubeconfig.local"), *self.flags]
 
-    def ready(self, timeout: float = 30) -> None:
+    def ready(self, timeout: float = 60) -> None:
         """Until /readyz says so."""
         deadline = time.monotonic() + timeout
         while not self.is_ready():
