@@ -12,9 +12,6 @@ from typing import Any
 import msgspec
 
 from minikube_py.kubelet.volumes import content
-from minikube_py.resources.pods import PodStrategy
-from minikube_py.schema import yaml
-from minikube_py.schema.errors import DecodeError
 from minikube_py.types.meta import View, timestamp
 from minikube_py.types.pod import Pod
 
@@ -22,8 +19,6 @@ SOURCE = "kubernetes.io/config.source"
 HASH = "kubernetes.io/config.hash"
 SEEN = "kubernetes.io/config.seen"
 MIRROR = "kubernetes.io/config.mirror"
-
-_STRATEGY = PodStrategy()
 
 
 class ManifestError(ValueError):
@@ -39,6 +34,12 @@ class StaticPod(View, frozen=True):
 
 def parse(text: bytes, path: str, node: str, now: float) -> StaticPod:
     """The static pod of a manifest. Raises ManifestError."""
+    # most nodes have no static pods, and an agent needs these for nothing else
+    from minikube_py.resources.pods import PodStrategy
+    from minikube_py.schema import yaml
+    from minikube_py.schema.errors import DecodeError
+
+    strategy = PodStrategy()
     try:
         body, _ = yaml.parse(text)
     except DecodeError as error:
@@ -60,8 +61,8 @@ def parse(text: bytes, path: str, node: str, now: float) -> StaticPod:
         everything = {"operator": "Exists", "effect": "NoExecute"}
         if everything not in (spec.get("tolerations") or ()):
             spec["tolerations"] = [*(spec.get("tolerations") or ()), everything]
-        _STRATEGY.default(body)
-        faults = _STRATEGY.validate(body)
+        strategy.default(body)
+        faults = strategy.validate(body)
         pod = msgspec.json.decode(msgspec.json.encode(body), type=Pod)
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # the text can have any shape
         raise ManifestError(f"invalid pod: {error}") from error
