@@ -233,9 +233,9 @@ def test_a_node_whose_address_changes_is_reached_at_the_new_one(cluster: Nodes, 
         return kubectl.field('.status.addresses[?(@.type=="InternalIP")].address', "node", agent.namespace)
 
     def move(to: str, away: str) -> None:
-        for action, address in (("add", to), ("del", away)):
+        # a first address takes the other ones of its network with it, and the routes
+        for action, address in (("del", away), ("add", to)):
             agent.on_node("ip", "addr", action, f"{address}/24", "dev", "eth0")
-        # the kernel takes the routes of an address with it
         agent.on_node("ip", "route", "replace", "default", "via", to.rpartition(".")[0] + ".1")
 
     move(after, before)
@@ -243,7 +243,8 @@ def test_a_node_whose_address_changes_is_reached_at_the_new_one(cluster: Nodes, 
         eventually(lambda: internal_ip() == after, "the Node keeps its old address")
         eventually(lambda: cluster.is_ready(agent.namespace), "the node is not ready")
         eventually(lambda: kubectl.result("exec", "client-1", "--", "true").returncode == 0, "no stream to the new address", 30)
-        eventually(lambda: wget(kubectl, 0, "web-1").startswith("web-1-"), "its pods are not reached")
+        ask = ("exec", "client-0", "--", "timeout", "2", "wget", "-qO-", "http://web-1")
+        eventually(lambda: kubectl.result(*ask).stdout.startswith("web-1-"), "its pods are not reached")
         assert agent.process is process and process is not None and process.poll() is None
     finally:
         move(before, after)
