@@ -313,8 +313,10 @@ class Agent:
                 pass
 
     async def _readdress(self, ip: str) -> None:
-        """The machine has another address: the serving certificate is to name it."""
+        """The machine has another address: the serving certificate is to name it, and no connection of the old one brings anything."""
         self._ip = ip
+        for _, _, transport in self._transports.values():
+            transport.reconnect()
         self._readdressed.set()
 
     async def _renew(self, client: Client) -> None:

@@ -121,6 +121,14 @@ class HttpTransport:
         if session is not None:
             self._let_go(session)
 
+    def reconnect(self) -> None:
+        """Drop every connection: the way to the server is another one now. What uses them fails at once, and is tried again."""
+        for session in list(self._sessions):
+            if (connector := session.connector) is not None:
+                # a farewell would have to travel the old way
+                self._closing.spawn(_closed(connector), "drop connections")
+        self.renew()
+
     def _let_go(self, session: aiohttp.ClientSession) -> None:
         if session is not self._current and self._sessions.get(session) == 0:
             self._closing.spawn(self._end(session), "close connections")
@@ -135,6 +143,10 @@ class HttpTransport:
         await self._closing.close()
         for session in list(self._sessions):
             await self._end(session)
+
+
+async def _closed(connector: aiohttp.BaseConnector) -> None:
+    await connector.close(abort_ssl=True)
 
 
 async def _chunks(answer: aiohttp.ClientResponse, what: str) -> AsyncIterator[bytes]:

@@ -74,7 +74,7 @@ class Proxier:
     def readdress(self, node_ip: str) -> None:
         """The node has another address now."""
         self._frame = self._frame._replace(node_ip=node_ip)
-        self._mark(set(self._ports))
+        self.mark(set(self._ports))
 
     async def run(self, health: Health) -> None:
         """Follow the API until cancelled. Nothing but the guard is written before the informers have filled."""
@@ -84,22 +84,22 @@ class Proxier:
 
         def on_service(old: Service | None, new: Service | None) -> None:
             if live:
-                self._mark({obj.key for obj in (old, new) if obj is not None})
+                self.mark({obj.key for obj in (old, new) if obj is not None})
 
         def on_slice(old: EndpointSlice | None, new: EndpointSlice | None) -> None:
             if live:
-                self._mark({key for obj in (old, new) if obj is not None for key in _service_keys(obj)})
+                self.mark({key for obj in (old, new) if obj is not None for key in _service_keys(obj)})
 
         def on_node(old: Node | None, new: Node | None) -> None:
             here = place(self._options.node_name, self._nodes.get(self._options.node_name))
             if live and here != self._place:
                 self._place = here
-                self._mark(set(self._ports))
+                self.mark(set(self._ports))
 
         self._nodes.listen(on_node)
         self._services.listen(on_service)
         self._slices.listen(on_slice)
-        self._mark(set(self._ports))
+        self.mark(set(self._ports))
         self._changed.set()
         backoff = Backoff(first=0.5, limit=30.0)
         try:
@@ -121,7 +121,8 @@ class Proxier:
         finally:
             live = False
 
-    def _mark(self, keys: set[str]) -> None:
+    def mark(self, keys: set[str]) -> None:
+        """Have the next sync look at these Services again."""
         if keys:
             self._dirty |= keys
             self._health.queued()

@@ -225,6 +225,33 @@ def test_a_deleted_node_joins_again(cluster: Nodes, kubectl: Kubectl, agent: Age
     assert kubectl.field(".metadata.uid", "node", agent.namespace) != uid
 
 
+def test_a_node_whose_address_changes_is_reached_at_the_new_one(cluster: Nodes, kubectl: Kubectl, agent: Agent) -> None:
+    before, after = agent.ip, agent.ip.rpartition(".")[0] + ".77"
+    process = agent.process
+
+    def internal_ip() -> str:
+        return kubectl.field('.status.addresses[?(@.type=="InternalIP")].address', "node", agent.namespace)
+
+    def move(to: str, away: str) -> None:
+        # a first address takes the other ones of its network with it, and the routes
+        for action, address in (("del", away), ("add", to)):
+            agent.on_node("ip", "addr", action, f"{address}/24", "dev", "eth0")
+        agent.on_node("ip", "route", "replace", "default", "via", to.rpartition(".")[0] + ".1")
+
+    move(after, before)
+    try:
+        eventually(lambda: internal_ip() == after, "the Node keeps its old address")
+        eventually(lambda: cluster.is_ready(agent.namespace), "the node is not ready")
+        eventually(lambda: kubectl.result("exec", "client-1", "--", "true").returncode == 0, "no stream to the new address", 30)
+        ask = ("exec", "client-0", "--", "timeout", "2", "wget", "-qO-", "http://web-1")
+        eventually(lambda: kubectl.result(*ask).stdout.startswith("web-1-"), "its pods are not reached")
+        assert agent.process is process and process is not None and process.poll() is None
+    finally:
+        move(before, after)
+    eventually(lambda: internal_ip() == before, "the Node does not go back")
+    eventually(lambda: kubectl.result("exec", "client-1", "--", "true").returncode == 0, "no stream to the old address", 30)
+
+
 # Joining
 
 

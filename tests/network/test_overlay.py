@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
+import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
+import msgspec
 import pytest
 
-from minikube_py.network import links, vxlan
+from minikube_py.aio import Health
+from minikube_py.netlink import MachineChanges
+from minikube_py.network import Overlay, OverlayOptions, links, vxlan
 from minikube_py.network.overlay import HOST_GW, NONE, VXLAN, Peer, Plan, Route, ethernet_address, peer, plan, pod_mtu
 from minikube_py.types.core import Node, NodeAddress, NodeSpec, NodeStatus
 from minikube_py.types.meta import ObjectMeta
 from tests.support.netns import entered, namespace, run
+from tests.support.waiting import until
 
 NAME = f"mkpyov{os.getpid()}"
 _MTU_DISCOVER, _DISCOVER_DO, _HEADERS = 10, 2, 28
@@ -181,3 +187,65 @@ def test_the_mtu_is_that_of_the_nodes_own_interface(lan: list[str]) -> None:
     with entered(lan[0]):
         assert links.mtu_by_address("10.1.0.1") == 1400
         assert links.mtu_by_address("10.9.9.9") == 0
+
+
+@pytest.mark.cluster
+def test_the_tunnels_mtu_changes_in_place_and_checksums_can_be_computed_here(lan: list[str]) -> None:
+    wanted = plan(VXLAN, "a", [A, B, C])
+    apply(lan[0], wanted)
+    with entered(lan[0]):
+        index = socket.if_nametoindex(vxlan.INTERFACE)
+        vxlan.apply(wanted, 1350)
+        assert (links.mtu_of(vxlan.INTERFACE), socket.if_nametoindex(vxlan.INTERFACE)) == (1350, index)
+        assert links.checksum_offload(vxlan.INTERFACE)
+        links.set_checksum_offload(vxlan.INTERFACE, False)
+        assert not links.checksum_offload(vxlan.INTERFACE)
+        details = json.loads(run("ethtool", "--json", "-k", vxlan.INTERFACE))[0] if shutil.which("ethtool") else {}
+        assert not details or not details["tx-checksumming"]["active"]
+
+
+class Peers:
+    """The part of an informer that the overlay uses."""
+
+    def __init__(self, *nodes: Node) -> None:
+        self.nodes = nodes
+        self.synced = asyncio.Event()
+        self.synced.set()
+
+    def list(self) -> Sequence[Node]:
+        return self.nodes
+
+    def listen(self, listener: Callable[[Node | None, Node | None], None]) -> None: ...
+
+
+def as_node(of: Peer) -> Node:
+    body = {
+        "metadata": {"name": of.name},
+        "spec": {"podCIDR": of.pod_cidrs[0]},
+        "status": {"addresses": [{"type": "InternalIP", "address": of.address}]},
+    }
+    return msgspec.convert(body, Node)
+
+
+@pytest.mark.cluster
+async def test_the_overlay_follows_the_link_below_and_tells_of_a_tunnel_that_carries_nothing(lan: list[str]) -> None:
+    apply(lan[1], plan(VXLAN, "b", [A, B]))
+    run("nsenter", f"--net=/run/netns/{lan[1]}", "iptables-legacy", "-A", "INPUT", "-p", "udp", "--dport", "8472", "-j", "DROP")
+    health = Health()
+    with entered(lan[0]):
+        changes = MachineChanges(settle_seconds=0.02)
+        overlay = Overlay(Peers(as_node(A), as_node(B)), OverlayOptions("a", VXLAN, 0.1), changes)  # type: ignore[arg-type]
+        tasks = [asyncio.create_task(changes.run()), asyncio.create_task(overlay.run(health))]
+        try:
+            silence = "nothing comes back through the tunnel to 10.1.0.2"
+            await until(lambda: silence in health.problem, 20)
+            assert links.checksum_offload(vxlan.INTERFACE), "it was not the checksums"
+            run("nsenter", f"--net=/run/netns/{lan[1]}", "iptables-legacy", "-F", "INPUT")
+            await until(lambda: not health.problem, 20)
+            assert links.mtu_of(vxlan.INTERFACE) == 1450
+            run("ip", "link", "set", "eth0", "mtu", "1400")
+            await until(lambda: links.mtu_of(vxlan.INTERFACE) == 1350)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)

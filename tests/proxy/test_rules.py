@@ -26,6 +26,11 @@ def port(*ips: str, protocol: str = "tcp", affinity: int = 0, number: int = 80, 
     return ServicePort("d/web", protocol, "10.43.0.7", number, 30080, (), (), (), affinity, False, local, backends, backends)
 
 
+@pytest.fixture(autouse=True)
+def _unblocked_loop() -> None:
+    """It is the tests' own calls and commands that hold the loop here."""
+
+
 @pytest.fixture
 def nodes() -> Iterator[None]:
     """A node with two pods, 10.42.0.2 and 10.42.1.2, each on a cable, and the node's route to the service range."""
@@ -79,8 +84,12 @@ def outside() -> Iterator[None]:
         veth(NODE, OUTSIDE, "198.51.100.1/24", "198.51.100.2/24")
         run("ip", "-n", OUTSIDE, "route", "add", "default", "via", "198.51.100.1")
         run("ip", "-n", NODE, "route", "replace", "192.0.2.0/24", "via", "10.42.1.2")  # where what is not translated would go
-        with entered(OUTSIDE):
-            yield
+        try:
+            with entered(OUTSIDE):
+                yield
+        finally:
+            # with its namespace the cable goes only some time later
+            run("ip", "-n", OUTSIDE, "link", "del", "eth0")
 
 
 @pytest.fixture(params=[Variant.LEGACY, Variant.NFT], ids=lambda v: v.value)
