@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -24,6 +25,8 @@ _HEAD_LIMIT = 64 * 1024
 _BODY_LIMIT = 64 * 1024
 _LINGER = 300.0
 _LOOK_AGAIN = 0.05
+_DRAIN = 1.0
+"""Seconds in which a peer that was still sending may read the end of what it is sent, and close."""
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 9))
 """As Go's servers do it: a peer that has gone without a word is noticed after two and a half minutes, however idle its stream may be."""
 
@@ -56,6 +59,7 @@ class End(asyncio.Protocol):
         self._other: End | None = None
         self._held = bytearray()
         self._full = self._finishing = False
+        self._heard = 0.0
         self._news = asyncio.Event()
         self.gone = asyncio.Event()
 
@@ -118,6 +122,17 @@ class End(asyncio.Protocol):
             transport.resume_reading()
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
+    def socket(self) -> tuple[socket.socket, bytes]:
+        """The connection as a socket that does not block, and what has come on it; this object is out of use then.
+
+        For whom reads and writes shall fail apart: a transport that cannot write throws away what it has not read."""
+        connection = self.transport.get_extra_info("socket")
+        taken = socket.socket(fileno=os.dup(connection.fileno()))
+        taken.setblocking(False)
+        held = bytes(self._held)
+        self.transport.abort()
+        return taken, held
+
     def finish(self) -> None:
         """Close the connection once what is left has been written."""
         if self._transport is not None and not self._finishing:
@@ -129,7 +144,11 @@ class End(asyncio.Protocol):
         if self.gone.is_set():
             return
         loop, left = asyncio.get_running_loop(), self.transport.get_write_buffer_size()
-        if left == 0:
+        if left == 0 and loop.time() < self._heard + _DRAIN:
+            # it is still sending: closed now, the connection would be reset, and with it what it has not read yet
+            self.transport.resume_reading()
+            loop.call_later(_DRAIN, self.transport.close)
+        elif left == 0:
             self.transport.close()
         elif left != before:
             loop.call_later(_LOOK_AGAIN, self._close_when_written, left, loop.time() + _LINGER)
@@ -142,10 +161,12 @@ class End(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._loop = asyncio.get_running_loop()
         keep_alive(transport)
 
     def data_received(self, data: bytes) -> None:
         other = self._other
+        self._heard = self._loop.time()
         if other is None:
             self._held += data
             self.transport.pause_reading()
@@ -164,7 +185,9 @@ class End(asyncio.Protocol):
             self._other.transport.resume_reading()
 
     def eof_received(self) -> bool:
-        # A protocol's own end of input (SPDY's, WebSocket's) passes as bytes; an end of the connection's is the end of the tunnel.
+        # A protocol's own end of input (SPDY's, WebSocket's) passes as bytes; an end of the connection's is the end of the tunnel, and what
+        # was to be written to who has closed is of no use: TLS would wait 30 seconds for it.
+        self._loop.call_soon(self.transport.abort)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:

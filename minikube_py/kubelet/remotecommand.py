@@ -15,6 +15,7 @@ import base64
 import binascii
 import contextlib
 import logging
+import socket
 import struct
 from collections.abc import AsyncIterator
 from typing import NamedTuple
@@ -35,7 +36,7 @@ _NAMES = {STATUS: "error", STDIN: "stdin", STDOUT: "stdout", STDERR: "stderr", R
 """The runtime's names for its streams, in the order in which clients open them."""
 _PIECE = 32 * 1024
 _STATUS_LIMIT = 64 * 1024
-_CLOSING = 2.0
+_OPENING = 30.0
 _LOST = orjson.dumps(
     {
         "metadata": {},
@@ -65,18 +66,37 @@ class Streams(NamedTuple):
 
 
 class Runtime:
-    """A connection to the runtime's streaming server with one stream a channel."""
+    """A connection to the runtime's streaming server with one stream a channel.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, streams: Streams) -> None:
-        self._reader, self._writer = reader, writer
+    A command may end while its input is still being sent; the runtime then breaks the connection off, behind the status. So the socket is
+    read to its end whatever became of writing to it.
+    """
+
+    def __init__(self, connection: socket.socket, held: bytes) -> None:
+        self._socket, self._buffer = connection, bytearray(held)
+        self._loop = asyncio.get_running_loop()
         self._stream: dict[int, int] = {}
         self._channel: dict[int, int] = {}
         self._ended: set[int] = set()
+        self._sending = asyncio.Lock()
+        self._pings = b""
+
+    async def open(self, streams: Streams) -> None:
+        """Open the streams, and wait until the runtime has taken all of them: what came before, it would drop. Raises ConnectionError."""
         opener = spdy.Opener()
+        frames = b""
         for channel in streams.channels:
             number, frame = opener.open({"streamtype": _NAMES[channel]})
             self._stream[channel], self._channel[number] = number, channel
-            writer.write(frame)
+            frames += frame
+        await self._write(frames)
+        waiting = set(self._channel)
+        while waiting:
+            head, body = await self._control()
+            if head.kind == spdy.Kind.SYN_REPLY:
+                waiting.discard(struct.unpack_from(">I", body)[0])
+            elif head.kind in (spdy.Kind.GOAWAY, spdy.Kind.RST_STREAM):
+                raise ConnectionError("the runtime has refused a stream")
 
     async def send(self, channel: int, data: bytes) -> None:
         """Pass data on, once there is room. What is for a stream that is not there, or has ended, is dropped."""
@@ -85,55 +105,95 @@ class Runtime:
             return
         for at in range(0, len(data), _PIECE):
             piece = data[at : at + _PIECE]
-            self._writer.write(spdy.data_head(number, len(piece)) + piece)
-            await self._writer.drain()
+            await self._pass(channel, spdy.data_head(number, len(piece)) + piece)
 
     async def end(self, channel: int) -> None:
         """Say that a stream's input has ended."""
         number = self._stream.get(channel)
         if number is not None and channel not in self._ended:
+            await self._pass(channel, spdy.data_head(number, 0, spdy.FIN))
             self._ended.add(channel)
-            self._writer.write(spdy.data_head(number, 0, spdy.FIN))
-            await self._writer.drain()
 
     async def output(self) -> AsyncIterator[tuple[int, bytes]]:
         """(channel, bytes) until every stream of output has ended, or the connection, or what comes is no SPDY."""
         left = {channel for channel in (STDOUT, STDERR, STATUS) if channel in self._stream}
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
             while left:
-                head = spdy.head(await self._reader.readexactly(spdy.HEAD))
+                head = spdy.head(await self._exactly(spdy.HEAD))
                 if head.kind == spdy.Kind.DATA:
-                    channel = self._channel.get(head.stream, -1)
-                    missing = head.length
+                    channel, missing = self._channel.get(head.stream, -1), head.length
                     while missing:
-                        data = await self._reader.read(min(missing, 2 * _PIECE))
-                        if not data:
-                            return
+                        data = await self._some(missing)
                         missing -= len(data)
                         yield channel, data
                     if head.flags & spdy.FIN:
                         left.discard(channel)
                     continue
-                body = await self._reader.readexactly(head.length)
+                body = await self._exactly(head.length)
                 if head.kind == spdy.Kind.PING:
-                    self._writer.write(spdy.ping(body))
+                    await self._answer(body)
                 elif head.kind == spdy.Kind.GOAWAY:
                     return
                 elif head.kind == spdy.Kind.RST_STREAM:
                     left.discard(self._channel.get(struct.unpack_from(">I", body)[0], -1))
 
-    async def close(self) -> None:
-        """Close the connection, what was sent first: the runtime sees every stream end."""
-        self._writer.close()
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(_CLOSING):
-                await self._writer.wait_closed()
-        self._writer.transport.abort()
+    def close(self) -> None:
+        """Close the connection: the runtime sees every stream end."""
+        self._socket.close()
+
+    async def _pass(self, channel: int, frame: bytes) -> None:
+        try:
+            await self._write(frame)
+        except OSError:
+            self._ended.add(channel)  # nobody takes it any more; the output says how it went
+
+    async def _write(self, frame: bytes) -> None:
+        async with self._sending:
+            pings, self._pings = self._pings, b""
+            await self._loop.sock_sendall(self._socket, pings + frame)
+
+    async def _answer(self, body: bytes) -> None:
+        """Answer a ping, now or with the next frame: who reads does not wait for who writes."""
+        self._pings += spdy.ping(body)
+        if not self._sending.locked():
+            await self._write(b"")
+
+    async def _control(self) -> tuple[spdy.Head, bytes]:
+        head = spdy.head(await self._exactly(spdy.HEAD))
+        return head, await self._exactly(head.length)
+
+    async def _exactly(self, length: int) -> bytes:
+        while len(self._buffer) < length:
+            await self._fill()
+        data = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        return data
+
+    async def _some(self, limit: int) -> bytes:
+        if not self._buffer:
+            await self._fill()
+        return await self._exactly(min(limit, len(self._buffer)))
+
+    async def _fill(self) -> None:
+        data = await self._loop.sock_recv(self._socket, 2 * _PIECE)
+        if not data:
+            raise ConnectionError("the runtime has closed the connection")
+        self._buffer += data
 
 
 async def connect(url: str, streams: Streams, connect: tunnel.Connect) -> Runtime:
     """Open the streams of a runtime's streaming URL. Raises OSError, TimeoutError, and Refused."""
-    return Runtime(*(await websocket.spdy(url, V4, connect)).end.streams(), streams)
+    runtime = Runtime(*(await websocket.spdy(url, V4, connect)).end.socket())
+    try:
+        async with asyncio.timeout(_OPENING):
+            await runtime.open(streams)
+    except ValueError as error:
+        runtime.close()
+        raise ConnectionError(str(error)) from error
+    except BaseException:
+        runtime.close()
+        raise
+    return runtime
 
 
 async def serve(request: web.BaseRequest, protocol: str, streams: Streams, runtime: Runtime) -> None:
@@ -147,7 +207,7 @@ async def serve(request: web.BaseRequest, protocol: str, streams: Streams, runti
         finally:
             await client.socket.close()
     finally:
-        await runtime.close()
+        runtime.close()
 
 
 async def _output(runtime: Runtime, client: _Client) -> None:

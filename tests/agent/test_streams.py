@@ -100,6 +100,8 @@ def test_commands_end_with_their_input_output_and_status(either: Kubectl, name: 
     assert (done.returncode, done.stdout) == (7, "out\n") and done.stderr.startswith("err\n")
     text = "".join(f"{number}\n" for number in range(700_000))
     assert either("exec", "-i", name, "--", "cat", stdin=text) == text
+    done = either.result("exec", "-i", name, "--", "sh", "-c", "head -c 3; exit 4", stdin=text)  # a command that ends before its input
+    assert done.stdout == "0\n1" and (done.returncode == 4 or SPDY.items() <= either.environment.items())
     (tmp_path / "sent").write_bytes(os.urandom(3_000_000))
     either("cp", str(tmp_path / "sent"), f"{name}:/tmp/sent")
     either("cp", f"{name}:/tmp/sent", str(tmp_path / "back"))
@@ -123,7 +125,7 @@ def test_many_connections_are_forwarded_at_once(either: Kubectl, name: str) -> N
             for connection, data in zip(connections, sent, strict=True):
                 for at in range(0, len(data), 50_000):
                     connection.sendall(data[at : at + 50_000])
-                    assert _exactly(connection, 50_000) == data[at : at + 50_000]
+                    assert _exactly(connection, 50_000) == data[at : at + 50_000], forward.output
 
 
 def test_a_reset_of_one_connection_is_nobody_elses_affair(cluster: Nodes, either: Kubectl) -> None:

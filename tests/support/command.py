@@ -45,7 +45,7 @@ class Kubectl:
             capture_output=True,
             text=True,
             timeout=self.timeout,
-            env=self._environment(),
+            env=self.variables(),
             check=False,
         )
 
@@ -97,7 +97,7 @@ class Kubectl:
     @contextlib.contextmanager
     def running(self, *arguments: str) -> Iterator[Running]:
         """kubectl beside the test; ended with the block."""
-        running = Running(self.command(*arguments), self._environment())
+        running = Running(self.command(*arguments), self.variables())
         try:
             yield running
         finally:
@@ -108,7 +108,7 @@ class Kubectl:
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         process = subprocess.Popen(
-            self.command(*arguments), stdin=theirs, stdout=theirs, stderr=theirs, env=self._environment(), start_new_session=True
+            self.command(*arguments), stdin=theirs, stdout=theirs, stderr=theirs, env=self.variables(), start_new_session=True
         )
         os.close(theirs)
         shown, left, deadline = b"", list(typed), time.monotonic() + self.timeout
@@ -128,7 +128,8 @@ class Kubectl:
             process.wait(10)
             os.close(ours)
 
-    def _environment(self) -> dict[str, str]:
+    def variables(self) -> dict[str, str]:
+        """The environment that it runs in."""
         return {**os.environ, "KUBECONFIG": str(self.kubeconfig), "HOME": str(self.kubeconfig.parent), **self.environment}
 
 
