@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from minikube_py.cri import errors
 from minikube_py.cri.client import CriClient
-from minikube_py.types.pod import Container, ExecAction, HTTPGetAction, IntOrString, TCPSocketAction
+from minikube_py.types.handlers import ExecAction, HTTPGetAction, TCPSocketAction
+from minikube_py.types.pod import Container, IntOrString
 
 if TYPE_CHECKING:
     import aiohttp

@@ -13,7 +13,8 @@ from minikube_py.kubelet.resources import is_sidecar
 from minikube_py.kubelet.state import ContainerId, ContainerRecord, PodState
 from minikube_py.kubelet.steps import Steps
 from minikube_py.kubelet.tools import Tools
-from minikube_py.types.pod import Container, LifecycleHandler, Pod
+from minikube_py.types.handlers import LifecycleHandler
+from minikube_py.types.pod import Container, Pod
 
 _SHORTEST_GRACE = 2
 

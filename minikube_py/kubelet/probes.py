@@ -18,7 +18,8 @@ from minikube_py.kubelet.handlers import Handlers, Outcome
 from minikube_py.kubelet.plan import Verdict, Verdicts
 from minikube_py.kubelet.resources import is_sidecar
 from minikube_py.kubelet.state import ContainerRecord, PodState
-from minikube_py.types.pod import Container, Pod, Probe
+from minikube_py.types.handlers import Probe
+from minikube_py.types.pod import Container, Pod
 
 
 class _Key(NamedTuple):

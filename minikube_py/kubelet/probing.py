@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from minikube_py.kubelet.plan import Verdict
-from minikube_py.types.pod import Probe
+from minikube_py.types.handlers import Probe
 
 
 class Run(NamedTuple):

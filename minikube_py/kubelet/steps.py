@@ -28,7 +28,8 @@ from minikube_py.kubelet.tools import Tools
 from minikube_py.kubelet.volumes import claims, containermounts, content, imagevolumes, manager
 from minikube_py.meta.errors import StatusError
 from minikube_py.types.core import Secret
-from minikube_py.types.pod import Container, LifecycleHandler, Pod
+from minikube_py.types.handlers import LifecycleHandler
+from minikube_py.types.pod import Container, Pod
 
 T = TypeVar("T")
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from minikube_py.aio import Backoff, cancel
-from minikube_py.client import Patch
 from minikube_py.client.transport import TransportError
 from minikube_py.cri import errors
 from minikube_py.kubelet import garbage, resize
@@ -27,6 +26,7 @@ from minikube_py.kubelet.killing import Killer
 from minikube_py.kubelet.objects import ObjectsUnavailable
 from minikube_py.kubelet.plan import Plan, Waiting
 from minikube_py.kubelet.state import PodState, RunState
+from minikube_py.kubelet.statuswriter import StatusWriter
 from minikube_py.kubelet.steps import ResizeError, StepError, Steps
 from minikube_py.kubelet.tools import Tools
 from minikube_py.kubelet.volumes import manager
@@ -64,8 +64,7 @@ class PodWorker:
         self._killer = Killer(tools, self._steps, uid)
         self._woken = asyncio.Event()
         self._pod = pod
-        self._written: statuses.Status | None = None
-        self._mirrored = ""
+        self._writer = StatusWriter(tools)
         self._ending: Ending | None = None
         self._starting: asyncio.Task[None] | None = None
         self._waiting: dict[str, Waiting] = {}
@@ -467,23 +466,8 @@ class PodWorker:
 
     async def _write(self, pod: Pod, status: statuses.Status) -> None:
         """Patch the API's status where it is another one."""
-        shown: Pod | None = pod
-        if is_static(pod):
-            shown = self._tools.mirror_of(pod)
-            if shown is None or shown.metadata.uid != self._mirrored:
-                self._written, self._mirrored = None, shown.metadata.uid if shown is not None else ""
-        if shown is None or status == self._written:
-            return
-        body = statuses.patch(shown, status, self._written)
-        try:
-            patched = await self._tools.client.patch(
-                Pod, pod.metadata.name, body, pod.metadata.namespace, kind=Patch.STRATEGIC, subresource="status"
-            )
-        except (NotFound, Conflict) as error:
-            log.debug("pod is gone, status not written", extra={"pod": self._name, "error": str(error)})
-            return
-        self._written = status
-        if patched.metadata.uid == self.uid and _revision(patched) > _revision(self._pod or pod):
+        patched = await self._writer.write(pod, status)
+        if patched is not None and _revision(patched) > _revision(self._pod or pod):
             self._pod = patched
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from minikube_py.types.handlers import IntOrString as IntOrString
+from minikube_py.types.handlers import Lifecycle, Probe
 from minikube_py.types.meta import Condition, LabelSelector, Object, ResourceRef, View
 
-IntOrString = int | str
 Quantities = Mapping[str, str | int | float]
 
 
@@ -81,63 +82,6 @@ class VolumeMount(View, frozen=True):
     readOnly: bool = False
     mountPropagation: str = ""
     recursiveReadOnly: str = ""
-
-
-class ExecAction(View, frozen=True):
-    command: tuple[str, ...] = ()
-
-
-class HTTPHeader(View, frozen=True):
-    name: str
-    value: str
-
-
-class HTTPGetAction(View, frozen=True):
-    port: IntOrString
-    path: str = "/"
-    host: str = ""
-    scheme: str = "HTTP"
-    httpHeaders: tuple[HTTPHeader, ...] = ()
-
-
-class TCPSocketAction(View, frozen=True):
-    port: IntOrString
-    host: str = ""
-
-
-class GRPCAction(View, frozen=True):
-    port: int
-    service: str = ""
-
-
-class SleepAction(View, frozen=True):
-    seconds: int
-
-
-class LifecycleHandler(View, frozen=True):
-    exec: ExecAction | None = None
-    httpGet: HTTPGetAction | None = None
-    tcpSocket: TCPSocketAction | None = None
-    sleep: SleepAction | None = None
-
-
-class Lifecycle(View, frozen=True):
-    postStart: LifecycleHandler | None = None
-    preStop: LifecycleHandler | None = None
-    stopSignal: str = ""
-
-
-class Probe(View, frozen=True):
-    exec: ExecAction | None = None
-    httpGet: HTTPGetAction | None = None
-    tcpSocket: TCPSocketAction | None = None
-    grpc: GRPCAction | None = None
-    initialDelaySeconds: int = 0
-    timeoutSeconds: int = 1
-    periodSeconds: int = 10
-    successThreshold: int = 1
-    failureThreshold: int = 3
-    terminationGracePeriodSeconds: int | None = None
 
 
 class Capabilities(View, frozen=True):

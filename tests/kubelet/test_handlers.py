@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from minikube_py.cri.client import CriClient
 from minikube_py.kubelet.handlers import Handlers
-from minikube_py.types.pod import Container, ContainerPort, HTTPGetAction, HTTPHeader, TCPSocketAction
+from minikube_py.types.handlers import HTTPGetAction, HTTPHeader, TCPSocketAction
+from minikube_py.types.pod import Container, ContainerPort
 
 WEB = Container(name="web", ports=(ContainerPort(containerPort=1, name="http"),))
 
