@@ -39,6 +39,8 @@ class Hierarchies:
 
     unified: Path | None
     controllers: Mapping[str, Path]
+    others: Sequence[Path] = ()
+    """Mounted too, and of no use here; the runtime makes its cgroups there all the same, below a pod's."""
 
     @property
     def directories(self) -> Sequence[Path]:
@@ -50,6 +52,7 @@ def find(mountinfo: str = "/proc/self/mountinfo") -> Hierarchies:
     """Look where cgroups are mounted. Controllers on v1 win over a v2 hierarchy that has none."""
     unified: Path | None = None
     controllers: dict[str, Path] = {}
+    mounted: dict[Path, None] = {}
     with open(mountinfo, encoding="utf-8") as table:
         for line in table:
             fields = line.split()
@@ -57,14 +60,17 @@ def find(mountinfo: str = "/proc/self/mountinfo") -> Hierarchies:
             kind, point, options = fields[separator + 1], Path(fields[4]), fields[separator + 3].split(",")
             if kind == "cgroup2":
                 unified = point
+                mounted[point] = None
             elif kind == "cgroup":
+                mounted[point] = None
                 for name in options:
                     if name in _V1_CONTROLLERS:
                         controllers.setdefault(name, point)
                     elif name == "name=systemd":
                         controllers.setdefault("systemd", point)
     if "memory" in controllers or "cpu" in controllers or unified is None:
-        return Hierarchies(None, controllers)
+        used = set(controllers.values())
+        return Hierarchies(None, controllers, tuple(point for point in mounted if point not in used))
     return Hierarchies(unified, {})
 
 
@@ -137,7 +143,7 @@ class Cgroups:
     def remove_pod(self, uid: str, timeout: float = 5.0) -> None:
         """Remove a pod's cgroup in whichever class it is, ending what is left in it. Raises OSError when it stays busy."""
         deadline = time.monotonic() + timeout
-        for directory in self._hierarchies.directories:
+        for directory in (*self._hierarchies.directories, *self._hierarchies.others):
             for part in _QOS_DIRECTORY.values():
                 path = directory / (kubepods(self._root) + part).lstrip("/") / f"pod{uid}"
                 while path.exists():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from minikube_py.kubelet import resources
-from minikube_py.kubelet.cgroups import Cgroups, Hierarchies
+from minikube_py.kubelet.cgroups import Cgroups, Hierarchies, find
 from minikube_py.kubelet.resources import PodLimits
 
 MIB = 1 << 20
@@ -69,3 +69,28 @@ def test_what_a_pod_and_the_machine_use_on_v1(tmp_path: Path) -> None:
     made = Cgroups(Hierarchies(None, {"memory": memory, "pids": pids}))
     assert not made.v2 and made.usage(resources.GUARANTEED, UID) == (40 * MIB, 7)
     assert made.node_working_set() == 150 * MIB
+
+
+def table(root: Path, *mounts: tuple[str, str]) -> str:
+    """A mountinfo of cgroup mounts, by kind and options; each lies in a directory of its own."""
+    path = root / "mountinfo"
+    path.write_text(
+        "".join(f"{n} 1 0:{n} / {root / options} rw - {kind} cgroup rw,{options}\n" for n, (kind, options) in enumerate(mounts))
+    )
+    return str(path)
+
+
+def test_a_pod_is_removed_from_hierarchies_that_only_the_runtime_uses(tmp_path: Path) -> None:
+    found = find(table(tmp_path, ("cgroup", "cpu"), ("cgroup", "cpuacct"), ("cgroup", "memory"), ("cgroup2", "nsdelegate")))
+    assert found.unified is None and list(found.directories) == [tmp_path / "cpu", tmp_path / "memory"]
+    assert list(found.others) == [tmp_path / "cpuacct", tmp_path / "nsdelegate"]
+    left = [tmp_path / name / "n1/kubepods/besteffort/poduid" for name in ("cpu", "cpuacct", "memory", "nsdelegate")]
+    for directory in left:
+        directory.mkdir(parents=True)
+    Cgroups(found, "/n1").remove_pod("uid")
+    assert not any(directory.exists() for directory in left)
+
+
+def test_one_unified_hierarchy_is_all_there_is(tmp_path: Path) -> None:
+    found = find(table(tmp_path, ("cgroup2", "nsdelegate")))
+    assert list(found.directories) == [tmp_path / "nsdelegate"] and not found.others
