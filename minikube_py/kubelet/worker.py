@@ -472,7 +472,7 @@ class PodWorker:
             shown = self._tools.mirror_of(pod)
             if shown is None or shown.metadata.uid != self._mirrored:
                 self._written, self._mirrored = None, shown.metadata.uid if shown is not None else ""
-        if shown is None or status == self._written:
+        if shown is None or (status == self._written and statuses.shows(shown, status)):
             return
         body = statuses.patch(shown, status, self._written)
         try:
