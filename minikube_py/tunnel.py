@@ -60,7 +60,7 @@ class End(asyncio.Protocol):
         self._held = bytearray()
         self._full = self._finishing = False
         self._heard = 0.0
-        self._news = asyncio.Event()
+        self._news, self._news_of_room = asyncio.Event(), asyncio.Event()
         self.gone = asyncio.Event()
 
     @property
@@ -95,6 +95,24 @@ class End(asyncio.Protocol):
             self.transport.resume_reading()
             await self._news.wait()
         return bytes(self._held[:length])
+
+    async def read(self) -> bytes:
+        """What has come, once something has; b"" once the connection has gone."""
+        while not self._held and not self.gone.is_set():
+            self._news.clear()
+            self.transport.resume_reading()
+            await self._news.wait()
+        data = bytes(self._held)
+        self._held.clear()
+        return data
+
+    async def write(self, data: bytes) -> None:
+        """Write, and wait until there is room for more."""
+        if not self.gone.is_set():
+            self.transport.write(data)
+        while self._full and not self.gone.is_set():
+            self._news_of_room.clear()
+            await self._news_of_room.wait()
 
     def join(self, other: End) -> None:
         """From now on what comes here goes to `other`."""
@@ -181,6 +199,7 @@ class End(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._full = False
+        self._news_of_room.set()
         if self._other is not None and not self._other.transport.is_closing():
             self._other.transport.resume_reading()
 
@@ -193,6 +212,7 @@ class End(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone.set()
         self._news.set()
+        self._news_of_room.set()
         if self._other is not None:
             self._other.finish()
 
@@ -262,6 +282,38 @@ async def run(client: End, backend: Backend) -> None:
             if not end.gone.is_set():
                 end.transport.abort()
         raise
+
+
+async def run_on_socket(client: End, backend: Backend) -> None:
+    """As `run`, for a backend that may break its connection off behind its last words, while the client is still sending (a command that
+    ends before its input): what it has said is passed on, whatever became of writing to it."""
+    loop = asyncio.get_running_loop()
+    connection, held = backend.end.socket()
+
+    async def inward() -> None:
+        taken = True
+        while data := await client.read():
+            if taken:
+                try:
+                    await loop.sock_sendall(connection, data)
+                except OSError:
+                    taken = False
+
+    async def outward() -> None:
+        await client.write(backend.head + held)
+        while data := await loop.sock_recv(connection, _HEAD_LIMIT):
+            await client.write(data)
+
+    try:
+        await until_either(inward(), outward())
+        client.finish()
+        while await client.read():
+            pass
+    except BaseException:
+        client.transport.abort()
+        raise
+    finally:
+        connection.close()
 
 
 async def until_either(*directions: Coroutine[Any, Any, None]) -> None:

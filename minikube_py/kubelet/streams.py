@@ -104,7 +104,7 @@ class StreamServer:
         transport.set_protocol(client)
         client.adopt(transport, bytes(previous._message_tail))
         try:
-            await tunnel.run(client, backend)
+            await tunnel.run_on_socket(client, backend)
         finally:
             # the handler's own bookkeeping must see the end of a connection that it is no longer told of
             asyncio.get_running_loop().call_soon(previous.connection_lost, None)
