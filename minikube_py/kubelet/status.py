@@ -371,6 +371,12 @@ def _ready(pod: Pod, containers_ready: Status) -> Status:
 # Writing
 
 
+def shows(pod: Pod, status: Status) -> bool:
+    """Whether the API's conditions say what ours do. Others write them too: a node that was silent has its pods marked as not ready."""
+    shown = {c.type: c.status for c in pod.status.conditions}
+    return all(shown.get(c["type"]) == c["status"] for c in status["conditions"])
+
+
 def patch(pod: Pod, status: Status, last: Status | None) -> dict[str, Any]:
     """A strategic merge patch that brings the API's status to `status`, for this very pod: conditions of others stay as they are."""
     body = dict(status)

@@ -27,7 +27,7 @@ class StatusWriter:
         shown = self._tools.mirror_of(pod) if is_static(pod) else pod
         if shown is None or shown.metadata.uid != self._uid:
             self._written, self._uid = None, shown.metadata.uid if shown is not None else ""
-        if shown is None or status == self._written:
+        if shown is None or (status == self._written and statuses.shows(shown, status)):
             return None
         body = statuses.patch(shown, status, self._written)
         meta = shown.metadata

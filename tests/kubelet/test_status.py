@@ -165,6 +165,15 @@ def test_a_patch_leaves_other_conditions_and_replaces_addresses() -> None:
     assert "containerStatuses" not in again["status"]
 
 
+def test_what_others_made_of_our_conditions_is_seen() -> None:
+    of = pod({})
+    made = generate(of, state(container(of)))
+    assert not status.shows(of, made), "nothing was written yet"
+    assert status.shows(pod({}, status={"conditions": made["conditions"]}), made)
+    marked = [{**c, "status": "False"} if c["type"] == "Ready" else c for c in made["conditions"]]
+    assert not status.shows(pod({}, status={"conditions": marked}), made), "a silent node's pods are marked as not ready"
+
+
 def test_a_pod_that_ends_before_it_has_begun_has_failed() -> None:
     of = pod({}, metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}, status={"phase": "Pending"})
     made = generate(of, NONE, ending=True, lost=True)
