@@ -19,9 +19,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from minikube_py.pki.issue import KeyPair, LeafSpec, alternative_names, subject
 
-BACKDATED = datetime.timedelta(minutes=5)
+BACKDATED = datetime.timedelta(hours=1)
+"""As our own certificates are, and not upstream's five minutes: a machine whose clock is set back by an hour goes on trusting its nodes."""
 SHORT = datetime.timedelta(hours=8)
-"""Certificates that live shorter than this end when they were asked to, and do not give the backdated minutes away."""
+"""Certificates that live shorter than this end when they were asked to, and do not give the backdated hour away."""
 
 _KEY_USAGES = {
     "signing": "digital_signature",

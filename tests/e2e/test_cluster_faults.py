@@ -97,7 +97,7 @@ def test_the_clock_of_one_program_is_an_hour_off(cluster: Nodes) -> None:
     with watched(cluster) as load:
         for member in (server, agent):
             with wrong_clock(load, member) as turn:
-                for hours in (1, -1, 0):
+                for hours in (1, 0, -1, 0):
                     turn(hours)
                     assert member is not server or clock_of(server) == hours, "the server's clock is right"
                     time.sleep(GRACE / 4)

@@ -53,7 +53,7 @@ class Watched:
         names = [f"new-{number}" for number in range(len(self.members))]
         made = [pod(name, nodeName=member.node_name) for name, member in zip(names, self.members, strict=True)]
         self.kubectl.apply(*made)
-        self.kubectl("wait", "--for=condition=Ready", *(f"pod/{name}" for name in names), "--timeout=40s")
+        self.kubectl("wait", "--for=condition=Ready", *(f"pod/{name}" for name in names), "--timeout=60s")
         self.kubectl("delete", "pod", "--timeout=40s", *names)
 
 
