@@ -97,11 +97,9 @@ def main() -> None:
         print("|---|---|---|---|")
         for protocol, kubectl in (("WebSocket", plain), ("SPDY", plain.with_environment(**SPDY))):
             for name in ("server", "agent"):
-                with path.open("rb") as file:
-                    put = kubectl.command("exec", "-i", name, "--", "sh", "-c", "dd bs=1M of=/tmp/data 2>&1")
-                    subprocess.run(put, stdin=file, stdout=subprocess.DEVNULL, env=kubectl.variables(), check=True)
+                made = kubectl("exec", name, "--", "sh", "-c", f"head -c {size} /dev/urandom > /tmp/data; sha256sum /tmp/data").split()[0]
                 measured: tuple[tuple[str, Callable[[], None], int], ...] = (
-                    ("exec, out", lambda k=kubectl, n=name: download(k, n, wanted), 1),  # type: ignore[misc]
+                    ("exec, out", lambda k=kubectl, n=name, m=made: download(k, n, m), 1),  # type: ignore[misc]
                     ("exec, in", lambda k=kubectl, n=name: upload(k, n, wanted, path), 1),  # type: ignore[misc]
                     ("port-forward, there and back", lambda k=kubectl, n=name: echo(k, n, wanted, path), 2),  # type: ignore[misc]
                 )
