@@ -261,8 +261,10 @@ class Scheduler:
                 until = time.perf_counter() + SLICE
 
     async def _wait(self, delay: float | None) -> None:
+        # not wait_for: in Python 3.11 it loses a cancellation that comes with the wake-up, and the component would never end
         try:
-            await asyncio.wait_for(self._woken.wait(), delay)
+            async with asyncio.timeout(delay):
+                await self._woken.wait()
         except TimeoutError:
             return
 

@@ -98,7 +98,8 @@ class VolumeBinder:
                 raise VolumeBindingError("binding volumes: context deadline exceeded")
             changed = self._changed
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), _LOOK)
+                async with asyncio.timeout(_LOOK):
+                    await changed.wait()
 
 
 def _claims(reserved: Volumes) -> tuple[PersistentVolumeClaim, ...]:
