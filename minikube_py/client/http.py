@@ -45,6 +45,7 @@ class HttpTransport:
         self._sessions: dict[aiohttp.ClientSession, int] = {}
         self._current: aiohttp.ClientSession | None = None
         self._closing = Tasks()
+        self._answers: set[aiohttp.ClientResponse] = set()
 
     async def request(
         self,
@@ -96,7 +97,11 @@ class HttpTransport:
                 )
             # what is not read to its end closes its connection
             async with answer:
-                yield answer
+                self._answers.add(answer)
+                try:
+                    yield answer
+                finally:
+                    self._answers.discard(answer)
         finally:
             self._sessions[session] -= 1
             self._let_go(session)
@@ -127,6 +132,8 @@ class HttpTransport:
             if (connector := session.connector) is not None:
                 # a farewell would have to travel the old way
                 self._closing.spawn(_closed(connector), "drop connections")
+        for answer in list(self._answers):
+            answer.close()  # whoever reads it is told
         self.renew()
 
     def _let_go(self, session: aiohttp.ClientSession) -> None:

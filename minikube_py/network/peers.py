@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, NamedTuple
 
 from minikube_py.aio import Health
 from minikube_py.control import Informer
@@ -37,7 +37,7 @@ class Overlay:
 
     def __init__(self, nodes: Informer[Node], options: OverlayOptions, changes: MachineChanges | None = None) -> None:
         self._nodes, self._options, self._changes = nodes, options, changes
-        self._changed = asyncio.Event()
+        self._changed, self._other_nodes = asyncio.Event(), asyncio.Event()
         self._probed: set[TunnelEnd] = set()
         self._offload = True
         self._silent: list[str] = []
@@ -51,13 +51,16 @@ class Overlay:
         applied: Plan | None = None
         while True:
             self._changed.clear()
+            self._other_nodes.clear()
             wanted = plan(self._options.mode, self._options.node_name, [p for p in map(peer, self._nodes.list()) if p is not None])
             problems = await asyncio.to_thread(self._apply, wanted)
             if wanted != (applied or Plan()):
                 log.info("the way to other nodes' pods", extra={"overlay": self._options.mode, "routes": len(wanted.routes)})
                 _complain(problems)
                 applied = wanted
-            silent = await self._probe(wanted)
+            silent = await self._unless_nodes_change(self._probe(wanted))
+            if silent is None:
+                continue
             if problems or silent:
                 health.degraded("; ".join([*(f"{p.what}: {p.error.strerror}" for p in problems), *silent]))
             else:
@@ -69,12 +72,26 @@ class Overlay:
             except TimeoutError:
                 pass
 
+    async def _unless_nodes_change(self, probe: Coroutine[Any, Any, list[str]]) -> list[str] | None:
+        """What the probe found; None where the nodes have changed before it ended: they do not wait for it.
+
+        What the machine tells of does not count: the probe itself changes the tunnel's interface."""
+        probing = asyncio.create_task(probe, name="tunnel probe")
+        changed = asyncio.create_task(self._other_nodes.wait(), name="overlay changed")
+        try:
+            await asyncio.wait((probing, changed), return_when=asyncio.FIRST_COMPLETED)
+            return probing.result() if probing.done() else None
+        finally:
+            for task in (probing, changed):
+                task.cancel()
+            await asyncio.gather(probing, changed, return_exceptions=True)
+
     def _apply(self, wanted: Plan) -> list[vxlan.Problem]:
         mtu = pod_mtu(self._options.mode, links.mtu_by_address(wanted.local), wanted.local) if wanted.local else 0
         problems = vxlan.apply(wanted, mtu)
-        if wanted.ends and not self._offload:
-            # an interface that was made again has it on again
-            links.set_checksum_offload(vxlan.INTERFACE, False)
+        if wanted.ends:
+            # an interface that was made again has it on, one whose probe was broken off may have it off
+            links.set_checksum_offload(vxlan.INTERFACE, self._offload)
         return problems
 
     async def _probe(self, wanted: Plan) -> list[str]:
@@ -107,6 +124,7 @@ class Overlay:
     def _note(self, old: Node | None, new: Node | None) -> None:
         if (peer(old) if old is not None else None) != (peer(new) if new is not None else None):
             self._changed.set()
+            self._other_nodes.set()
 
 
 async def reaches(address: str, port: int = _KUBELET_PORT) -> bool:

