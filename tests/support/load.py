@@ -28,6 +28,8 @@ class Key:
 
     allowed: set[str | None] = field(default_factory=lambda: {None})
     version: str = ""
+    turns: int = 0
+    """Counts a write when it begins and when it is over: odd while one is on its way."""
 
 
 class Writers:
@@ -67,14 +69,14 @@ class Writers:
     def verify(self) -> int:
         """Nothing that was acknowledged is lost, and nothing that was refused is there; how many were looked at. While they write on,
         only what was settled before counts."""
-        settled = {name: (set(key.allowed), key.version) for name, key in list(self._keys.items())}
+        settled = {name: (set(key.allowed), key.turns) for name, key in list(self._keys.items()) if key.turns % 2 == 0}
         found = {
             item["metadata"]["name"]: item["data"]["text"]
             for item in self._server.get(self._path)["items"]
             if "text" in item.get("data", {})
         }
-        for name, (allowed, version) in settled.items():
-            if self._keys[name].version == version and self._keys[name].allowed == allowed:
+        for name, (allowed, turns) in settled.items():
+            if self._keys[name].turns == turns:
                 assert found.get(name) in allowed, f"{name} holds {found.get(name)!r}, acknowledged was {allowed}"
         return len(settled)
 
@@ -88,6 +90,7 @@ class Writers:
             name = rng.choice(mine) if mine and rng.random() < 0.5 else f"w{self._number}-{thread}-{number}"
             key = self._keys.setdefault(name, Key())
             value = None if key.version and rng.random() < 0.3 else f"{number} " + "x" * self._size
+            key.turns += 1
             try:
                 connection = connection or self._server.connection()
                 answered = self._write(connection, name, key, value)
@@ -99,6 +102,7 @@ class Writers:
                 if connection is not None:
                     connection.close()
                 connection = None
+            key.turns += 1
             if name in mine and (not answered or value is None):
                 mine.remove(name)
             elif answered and value is not None and name not in mine:
