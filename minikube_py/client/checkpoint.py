@@ -111,6 +111,7 @@ class CheckpointTransport:
         self._files: dict[str, _File] = {}
         self._tasks = Tasks()
         self._dirty = asyncio.Event()
+        self._writing: asyncio.Future[None] | None = None
 
     async def request(
         self,
@@ -156,6 +157,9 @@ class CheckpointTransport:
     async def close(self) -> None:
         """Write what is left, and close the inner transport."""
         await self._tasks.close()
+        if self._writing is not None:
+            # a thread goes on although nobody awaits it: what follows is to stand behind what it writes
+            await asyncio.wait((self._writing,))
         await self._write()
         await self._inner.close()
 
@@ -204,8 +208,9 @@ class CheckpointTransport:
             taken = file.take()
             if taken is None:
                 continue
+            self._writing = asyncio.ensure_future(asyncio.to_thread(file.write, *taken))
             try:
-                await asyncio.to_thread(file.write, *taken)
+                await asyncio.shield(self._writing)
             except OSError as error:
                 log.warning("checkpoint not written", extra={"path": str(file.path), "error": str(error)})
                 with contextlib.suppress(OSError):
