@@ -100,9 +100,9 @@ def test_commands_end_with_their_input_output_and_status(either: Kubectl, name: 
     assert (done.returncode, done.stdout) == (7, "out\n") and done.stderr.startswith("err\n")
     text = "".join(f"{number}\n" for number in range(700_000))
     assert either("exec", "-i", name, "--", "cat", stdin=text) == text
-    if not SPDY.items() <= either.environment.items():  # over SPDY some runtimes wait for the rest of the input
-        done = either.result("exec", "-i", name, "--", "sh", "-c", "head -c 3; exit 4", stdin=text)
-        assert (done.stdout, done.returncode) == ("0\n1", 4), done.stderr
+    # no more than a pipe holds: containerd 1.6 tells no status before somebody has taken all of the input
+    done = either.result("exec", "-i", name, "--", "sh", "-c", "head -c 3; exit 4", stdin=text[:10_000])
+    assert (done.stdout, done.returncode) == ("0\n1", 4), done.stderr
     (tmp_path / "sent").write_bytes(os.urandom(3_000_000))
     either("cp", str(tmp_path / "sent"), f"{name}:/tmp/sent")
     either("cp", f"{name}:/tmp/sent", str(tmp_path / "back"))
