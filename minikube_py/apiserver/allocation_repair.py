@@ -101,7 +101,8 @@ class AllocationRepair:
                 health.degraded(str(error))
                 again = _RETRY
             try:
-                await asyncio.wait_for(self._changed.wait(), again)
+                async with asyncio.timeout(again):
+                    await self._changed.wait()
             except TimeoutError:
                 continue
             await asyncio.sleep(_SETTLE)

@@ -83,7 +83,8 @@ class Daemon:
         """Ask it to end, and kill it after `grace` seconds."""
         self._signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self.wait(), grace)
+            async with asyncio.timeout(grace):
+                await self.wait()
         except TimeoutError:
             self._signal(signal.SIGKILL)
             await self.wait()

@@ -131,7 +131,8 @@ class Proxier:
     async def _wait(self) -> None:
         while not self._changed.is_set():
             try:
-                await asyncio.wait_for(self._changed.wait(), self._options.check_interval)
+                async with asyncio.timeout(self._options.check_interval):
+                    await self._changed.wait()
             except TimeoutError:
                 await self._netfilter.check()
         self._changed.clear()
