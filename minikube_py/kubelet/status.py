@@ -207,7 +207,8 @@ def _volume_mount(mount: Any) -> Status:
     out: Status = {"name": mount.name, "mountPath": mount.mountPath}
     if mount.readOnly:
         out["readOnly"] = True
-        out["recursiveReadOnly"] = "Disabled"
+        # a container that insists on it does not start without
+        out["recursiveReadOnly"] = "Enabled" if mount.recursiveReadOnly == "Enabled" else "Disabled"
     return out
 
 
