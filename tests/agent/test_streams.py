@@ -120,7 +120,7 @@ def test_many_connections_are_forwarded_at_once(either: Kubectl, name: str) -> N
         found = re.search(r"127\.0\.0\.1:(\d+) ->", forward.shows("Forwarding from 127.0.0.1"))
         assert found is not None
         address = ("127.0.0.1", int(found[1]))
-        sent = [os.urandom(300_000) for _ in range(12)]
+        sent = [os.urandom(300_000) for _ in range(8)]
         with contextlib.ExitStack() as stack:
             connections = [stack.enter_context(socket.create_connection(address, timeout=20)) for _ in sent]
             for connection, data in zip(connections, sent, strict=True):

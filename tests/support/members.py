@@ -15,6 +15,8 @@ from tests.support.netns import enter
 from tests.support.program import Program
 from tests.support.server import Server
 
+_EVICTION = ("--eviction-hard", "memory.available<100Mi")  # how full this machine's disk is shall not end the tests' pods
+
 
 class Node:
     """A node, which is named like its network namespace."""
@@ -66,7 +68,7 @@ class Cluster(Node, Server):
 
     def command(self) -> list[str]:
         """Its command line."""
-        return [*super().command(), "--node-name", self.namespace, "--cgroup-root", self.cgroup]
+        return [*super().command(), "--node-name", self.namespace, "--cgroup-root", self.cgroup, *_EVICTION]
 
     def is_ready(self) -> bool:
         """Whether the server and its node are ready."""
@@ -102,7 +104,7 @@ class Agent(Node, Program):
         """Its command line."""
         command = [*enter(self.namespace), sys.executable, "-m", "minikube_py", "agent", "--server", self.server]
         command += ["--data-dir", str(self.data), "--node-name", self.namespace, "--cgroup-root", self.cgroup]
-        return [*command, *(("--token", self.token) if self.token else ()), *self.flags]
+        return [*command, *_EVICTION, *(("--token", self.token) if self.token else ()), *self.flags]
 
 
 def containerd(data: Path, namespace: str) -> Containerd:
