@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -202,3 +203,15 @@ class _Inotify:
     def close(self) -> None:
         self._loop.remove_reader(self._descriptor)
         os.close(self._descriptor)
+
+
+def remove_pod_logs(directory: Path, uid: str) -> None:
+    """All logs of a pod, whatever it was called. Blocking."""
+    for found in directory.glob(f"*_{uid}"):
+        shutil.rmtree(found, ignore_errors=True)
+
+
+def remove_logs(path: Path) -> None:
+    """A container's log and what was rotated of it. Blocking."""
+    for file in (path, *path.parent.glob(f"{path.name}.*")):
+        file.unlink(missing_ok=True)

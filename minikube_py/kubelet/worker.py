@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from typing import NamedTuple
 from minikube_py.aio import Backoff, cancel
 from minikube_py.client.transport import TransportError
 from minikube_py.cri import errors
-from minikube_py.kubelet import garbage, resize
+from minikube_py.kubelet import garbage, logs, resize
 from minikube_py.kubelet import plan as planning
 from minikube_py.kubelet import status as statuses
 from minikube_py.kubelet.admission import is_static
@@ -37,6 +36,7 @@ from minikube_py.types.pod import Container, Pod
 log = logging.getLogger(__name__)
 
 _RESIZE_RETRY_SECONDS = 3.0
+_GAP_SECONDS = 1.0
 _TERMINAL = ("Succeeded", "Failed")
 
 
@@ -67,6 +67,7 @@ class PodWorker:
         self._writer = StatusWriter(tools)
         self._ending: Ending | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._replaced: set[str] = set()
         self._waiting: dict[str, Waiting] = {}
         self._not_before = 0.0
         self._admitted = False
@@ -234,14 +235,24 @@ class PodWorker:
             delays.append(resize.RETRY_SECONDS)
         if not plan.idle and not busy:
             if now >= self._not_before:
+                self._replaced = {kill.container.name for kill in plan.kills} & {container.name for container in plan.start}
                 self._starting = asyncio.create_task(self._start(pod, plan), name=f"start {pod.metadata.namespace}/{pod.metadata.name}")
             else:
                 delays.append(self._not_before - now)
         elif not busy:
             await self._refresh(pod)
         tools.probes.follow(pod, self.state, tools.options.node_ips)
-        await self._write(pod, self._status(pod))
+        if busy and (gap := self._gap_left(now)) > 0:
+            delays.append(gap)
+        else:
+            await self._write(pod, self._status(pod))
         return min((d for d in delays if d is not None), default=None)
+
+    def _gap_left(self, now: float) -> float:
+        """Seconds for which the status waits: a container that is replaced is between its end and its start, and upstream's never tells."""
+        records = (self.state.of(name) for name in self._replaced)
+        ended = [record.finished_at for record in records if record is not None and record.state is RunState.EXITED]
+        return max(ended) + _GAP_SECONDS - now if ended else 0.0
 
     def _resize(self, pod: Pod) -> resize.Resize:
         allocations = self._tools.allocations
@@ -252,7 +263,7 @@ class PodWorker:
         for record in found.containers:
             await self._tools.cri.remove_container(record.id)
             if record.log_path:
-                await asyncio.to_thread(_remove_logs, Path(record.log_path))
+                await asyncio.to_thread(logs.remove_logs, Path(record.log_path))
         for sandbox in found.sandboxes:
             await self._tools.cri.remove_pod_sandbox(sandbox.id)
         if found.containers or found.sandboxes:
@@ -437,7 +448,7 @@ class PodWorker:
             await tools.cri.stop_pod_sandbox(sandbox.id)
             await tools.cri.remove_pod_sandbox(sandbox.id)
         # the pod's directory goes last: while it is there, whoever finds it after a crash goes on from here
-        await asyncio.to_thread(_remove_pod_logs, tools.options.log_dir, self.uid)
+        await asyncio.to_thread(logs.remove_pod_logs, tools.options.log_dir, self.uid)
         await manager.remove(tools.options.pod_dir(self.uid), tools.image_filesystems)
         tools.observer.forget(state)
         self.finished = True
@@ -473,18 +484,6 @@ class PodWorker:
 
 def _revision(pod: Pod) -> int:
     return int(pod.metadata.resourceVersion or 0)
-
-
-def _remove_pod_logs(directory: Path, uid: str) -> None:
-    """All logs of a pod, whatever it was called."""
-    for logs in directory.glob(f"*_{uid}"):
-        shutil.rmtree(logs, ignore_errors=True)
-
-
-def _remove_logs(path: Path) -> None:
-    """A container's log and what was rotated of it."""
-    for file in (path, *path.parent.glob(f"{path.name}.*")):
-        file.unlink(missing_ok=True)
 
 
 def _container(pod: Pod, name: str) -> Container | None:
