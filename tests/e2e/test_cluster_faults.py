@@ -150,7 +150,7 @@ def restart(load: Watched, member: Cluster | Agent) -> None:
     load.works()
 
 
-def test_pods_that_take_all_the_memory_or_all_the_processes_they_may(cluster: Nodes) -> None:
+def test_pods_that_take_all_the_memory_they_may(cluster: Nodes) -> None:
     server, (agent,) = cluster.server, cluster.agents
     kubectl = server.kubectl()
     limits = {"limits": {"memory": "32Mi", "cpu": "500m"}}
