@@ -6,18 +6,17 @@ Following waits for the file system to tell of new text (inotify), never by look
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from minikube_py.kubelet import inotify
+from minikube_py.kubelet.inotify import DirectoryWatch
 from minikube_py.types.meta import parse_timestamp
 
 _CHUNK = 64 * 1024
-_IN_MODIFY, _IN_CREATE, _IN_MOVED_TO, _IN_DELETE_SELF = 0x2, 0x100, 0x80, 0x400
-_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class LogOptions(NamedTuple):
@@ -78,7 +77,7 @@ async def read(path: Path, options: LogOptions, running: Callable[[], bool], cha
     Raises FileNotFoundError.
     """
     file = await asyncio.to_thread(open, path, "rb", 0)
-    watch = _Inotify(path.parent) if options.follow else None
+    watch = DirectoryWatch(path.parent, inotify.GROWTH) if options.follow else None
     signal = changed() if options.follow else None
     try:
         if options.tail_lines is not None:
@@ -99,7 +98,7 @@ async def read(path: Path, options: LogOptions, running: Callable[[], bool], cha
                 continue
             if not was_running:
                 return
-            await _either(watch.event, signal)
+            await _either(watch.changed, signal)
     finally:
         file.close()
         if watch is not None:
@@ -172,37 +171,6 @@ async def _either(first: asyncio.Event, second: asyncio.Event) -> None:
             wait.cancel()
     first.clear()
     second.clear()
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class _Inotify:
-    """Sets `event` when something in a directory changes."""
-
-    def __init__(self, directory: Path) -> None:
-        self.event = asyncio.Event()
-        self._descriptor = _libc.inotify_init1(_NONBLOCK_CLOEXEC)
-        if self._descriptor < 0:
-            raise OSError(ctypes.get_errno(), "inotify_init1")
-        mask = _IN_MODIFY | _IN_CREATE | _IN_MOVED_TO | _IN_DELETE_SELF
-        if _libc.inotify_add_watch(self._descriptor, os.fsencode(directory), mask) < 0:
-            number = ctypes.get_errno()
-            os.close(self._descriptor)
-            raise OSError(number, os.strerror(number), str(directory))
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._descriptor, self._readable)
-
-    def _readable(self) -> None:
-        try:
-            while os.read(self._descriptor, 4096):
-                self.event.set()
-        except BlockingIOError:
-            pass
-
-    def close(self) -> None:
-        self._loop.remove_reader(self._descriptor)
-        os.close(self._descriptor)
 
 
 def remove_pod_logs(directory: Path, uid: str) -> None:
