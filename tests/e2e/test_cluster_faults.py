@@ -36,7 +36,8 @@ def cluster() -> Iterator[Nodes]:
 def test_kill_9_of_everything_at_once_and_of_some_at_random(cluster: Nodes) -> None:
     seed = time.time_ns() % 100_000
     print(f"seed {seed}")
-    with watched(cluster) as load:
+    # where everything goes at once, services of one node have been seen to refuse for a third of a second
+    with watched(cluster, gap=10) as load:
         for told in rounds(load, 3, seed):
             print(told)
 
