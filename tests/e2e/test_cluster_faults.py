@@ -33,12 +33,13 @@ def cluster() -> Iterator[Nodes]:
         yield made
 
 
-def test_kill_9_of_everything_at_once_and_of_some_at_random(cluster: Nodes) -> None:
+def test_kill_9_of_everything_at_once(cluster: Nodes) -> None:
+    # rounds of what is killed at random: scripts/bench/faults.py
     seed = time.time_ns() % 100_000
     print(f"seed {seed}")
     # where everything goes at once, services of one node have been seen to refuse for a third of a second
     with watched(cluster, gap=10) as load:
-        for told in rounds(load, 3, seed):
+        for told in rounds(load, 1, seed):
             print(told)
 
 
