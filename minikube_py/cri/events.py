@@ -62,6 +62,7 @@ class ContainerEvent(msgspec.Struct, frozen=True):
         return bool(self.container_id) and self.container_id == self.sandbox_id
 
 
+_OPENING_SECONDS: Final = 20.0
 RESYNC: Final = ContainerEvent(EventKind.RESYNC)
 
 _CRI_KINDS: Final = {
@@ -104,7 +105,7 @@ async def follow(client: CriClient) -> AsyncIterator[ContainerEvent]:
 async def _cri_events(client: CriClient) -> AsyncGenerator[ContainerEvent, None]:
     """CRI's own stream. The runtime keeps events for a subscriber that comes late: none is lost after RESYNC."""
     runtime = api_pb2_grpc.RuntimeServiceStub(client.channel)
-    version = await client.version()
+    version = await client.version(timeout=_OPENING_SECONDS)
     if _before_1_7(version.runtime_version):  # its answer to the call would be the same, but only after a RESYNC was given out
         raise errors.Unimplemented("GetContainerEvents")
     call = runtime.GetContainerEvents(v1.GetEventsRequest())
@@ -142,7 +143,10 @@ async def _native_events(client: CriClient) -> AsyncGenerator[ContainerEvent, No
         tasks.spawn(_pump(call, marker, _Owners(client), queue, tasks), "containerd events")
         # A subscription answers nothing until something happens: make something happen until it is seen, and only then say RESYNC.
         happening = events_pb2.PublishRequest(topic=marker, event=AnyMessage(type_url="containerd.events.TaskStart"))
+        deadline = asyncio.get_running_loop().time() + _OPENING_SECONDS
         while queue.empty():
+            if asyncio.get_running_loop().time() > deadline:  # a runtime that ended in between may never tell: begin anew
+                raise errors.DeadlineExceeded("the event stream says nothing")
             await answer(stub.Publish(happening, metadata=(("containerd-namespace", NAMESPACE),), timeout=5))
             await asyncio.sleep(0.02)
         while True:
