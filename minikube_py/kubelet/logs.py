@@ -6,10 +6,13 @@ Following waits for the file system to tell of new text (inotify), never by look
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from signal import SIGURG
+from time import monotonic, sleep
 from typing import NamedTuple
 
 from minikube_py.kubelet import inotify
@@ -17,6 +20,7 @@ from minikube_py.kubelet.inotify import DirectoryWatch
 from minikube_py.types.meta import parse_timestamp
 
 _CHUNK = 64 * 1024
+_LEASE_INTERVAL = 0.002
 
 
 class LogOptions(NamedTuple):
@@ -128,6 +132,39 @@ def tail_offset(path: Path, lines: int) -> int:
                     return start + position + 1
             at = start
         return 0
+
+
+def wait_whole(path: Path, seconds: float) -> bool:
+    """Wait until nobody has the file open for writing. Blocking.
+
+    A runtime tells of a container's end while the last lines may still be on their way to its log; it closes the log behind them. The
+    kernel grants a read lease (fcntl(2), F_SETLEASE) only on a file without writers, which is the question asked here.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, SIGURG)  # the lease is given back at once; should it break, nothing ends of it
+        end = monotonic() + seconds
+        while not _unwritten(descriptor):
+            if monotonic() > end:
+                return False
+            sleep(_LEASE_INTERVAL)
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _unwritten(descriptor: int) -> bool:
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without leases cannot tell
+        return True
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return True
 
 
 def tail_text(path: Path, limit: int, lines: int) -> str:

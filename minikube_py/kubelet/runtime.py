@@ -1,7 +1,8 @@
 """What the runtime has of pods, as frozen values: the observing half of a sync.
 
 A sync costs two list calls; a container's full status is asked for only when its state has changed since it was last seen, since what has
-exited never changes. How a container ended is read from its termination message file at that moment.
+exited never changes. How a container ended is read from its termination message file at that moment. A container has ended, here, when
+its log is whole too: whoever reads it then reads all.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from minikube_py.cri import errors
 from minikube_py.cri.client import CriClient
 from minikube_py.cri.v1 import api_pb2 as v1
-from minikube_py.kubelet import state
+from minikube_py.kubelet import logs, state
 from minikube_py.kubelet.state import ContainerId, ContainerRecord, PodState, RunState, SandboxId, SandboxRecord
 
 _STATES = {
@@ -27,6 +28,7 @@ _NANO = 1e9
 _MESSAGE_LIMIT = 4096
 _LOG_MESSAGE_BYTES = 2048
 _LOG_MESSAGE_LINES = 80
+_LAST_LINES_SECONDS = 1.0
 
 
 class Observer:
@@ -154,9 +156,11 @@ async def _record(listed: Any, status: Any) -> ContainerRecord:
 
 
 def _termination_message(status: Any) -> str:
-    """What the container left in its termination message file, or the end of its log where that is asked for."""
+    """What the container left in its termination message file, or the end of its log where that is asked for. Blocking."""
     path = status.annotations.get(state.TERMINATION_PATH, "")
     policy = status.annotations.get(state.TERMINATION_POLICY, "")
+    if status.log_path:
+        logs.wait_whole(Path(status.log_path), _LAST_LINES_SECONDS)
     text = ""
     host = next((mount.host_path for mount in status.mounts if mount.container_path == path), "") if path else ""
     if host:
@@ -166,7 +170,5 @@ def _termination_message(status: Any) -> str:
         except OSError as error:
             text = f"Error on reading termination log {host}: {error.strerror}"
     if not text and policy == "FallbackToLogsOnError" and status.exit_code != 0 and status.log_path:
-        from minikube_py.kubelet.logs import tail_text
-
-        text = tail_text(Path(status.log_path), _LOG_MESSAGE_BYTES, _LOG_MESSAGE_LINES)
+        text = logs.tail_text(Path(status.log_path), _LOG_MESSAGE_BYTES, _LOG_MESSAGE_LINES)
     return text

@@ -175,3 +175,16 @@ def test_an_image_without_a_tag_gets_one_and_what_is_no_image_is_refused() -> No
     for name in ("Not a name", "a b", "x:", "0" * 64):
         with pytest.raises(ValueError, match="invalid reference format"):
             images.with_tag(name)
+
+
+async def test_a_log_is_whole_when_its_writer_has_closed_it(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    with await asyncio.to_thread(open, path, "wb", 0) as writer:
+        assert not await asyncio.to_thread(logs.wait_whole, path, 0.02)
+        waiting = asyncio.create_task(asyncio.to_thread(logs.wait_whole, path, 10.0))
+        await asyncio.sleep(0.02)
+        writer.write(b"2026-01-01T00:00:00Z stdout F last words\n")
+        assert not waiting.done()
+    assert await waiting
+    assert logs.tail_text(path, 100, 1) == "last words\n"
+    assert logs.wait_whole(tmp_path / "nothing.log", 0.0)
