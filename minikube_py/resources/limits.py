@@ -64,7 +64,7 @@ def faults(range_: LimitRange, obj: Object) -> list[str]:
                 asked, limited = podresources.parsed(container.resources.requests), podresources.parsed(container.resources.limits)
                 found += _of_compute(item, asked, limited)
         elif item.type == "Pod":
-            found += _of_compute(item, podresources.requests(obj, overhead=False), podresources.limits(obj, overhead=False))
+            found += _of_compute(item, podresources.requests(obj), podresources.limits(obj))
     return found
 
 

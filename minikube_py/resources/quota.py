@@ -103,7 +103,7 @@ def usage(group: str, plural: str, obj: Object | None, now: float) -> dict[str, 
         used[plural] = _ONE
     match obj:
         case Pod() if holds(obj, now):
-            used.update(_compute(podresources.requests(obj), podresources.limits(obj)))
+            used.update(_compute(podresources.effective_requests(obj), podresources.effective_limits(obj)))
         case Service():
             used.update(_service(obj))
         case PersistentVolumeClaim():

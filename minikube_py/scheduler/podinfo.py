@@ -1,17 +1,19 @@
 """A pod as the scheduler reckons with it: what it asks for, computed once a pod and shared by all decisions about it.
 
-The sums are upstream's: containers together, or the largest step of the init containers (sidecars run on), plus the overhead.
+The sums are upstream's: containers together, or the largest step of the init containers (sidecars run on), plus the overhead; of what is in
+effect while a pod is resized.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from minikube_py.meta import quantity
 from minikube_py.scheduler.groups import Use, kind_of, wishes_of
+from minikube_py.types import effective
 from minikube_py.types.meta import controller_of
 from minikube_py.types.pod import Container, Pod, Quantities
 
@@ -50,13 +52,16 @@ def _maximum(total: dict[str, int], other: Mapping[str, int]) -> None:
             total[resource] = value
 
 
-def _sum(containers: Iterable[Container], inits: Iterable[Container], requests: Any) -> dict[str, int]:
+def _sum(pod: Pod, reckon: Callable[[Quantities], dict[str, int]]) -> dict[str, int]:
+    def requests(container: Container) -> dict[str, int]:
+        return reckon(effective.container_resources(pod, container).requests)
+
     total: dict[str, int] = {}
-    for container in containers:
+    for container in pod.spec.containers:
         _add(total, requests(container))
     sidecars: dict[str, int] = {}
     largest: dict[str, int] = {}
-    for container in inits:
+    for container in pod.spec.initContainers:
         wants = requests(container)
         if container.restartPolicy == "Always":
             _add(total, wants)
@@ -70,22 +75,17 @@ def _sum(containers: Iterable[Container], inits: Iterable[Container], requests: 
     return total
 
 
-def _requests(container: Container) -> dict[str, int]:
-    return amounts(container.resources.requests)
-
-
-def _counted(container: Container) -> dict[str, int]:
-    wants = container.resources.requests
+def _counted(requests: Quantities) -> dict[str, int]:
     return {
-        CPU: amount(CPU, wants[CPU]) if CPU in wants else DEFAULT_CPU,
-        MEMORY: amount(MEMORY, wants[MEMORY]) if MEMORY in wants else DEFAULT_MEMORY,
+        CPU: amount(CPU, requests[CPU]) if CPU in requests else DEFAULT_CPU,
+        MEMORY: amount(MEMORY, requests[MEMORY]) if MEMORY in requests else DEFAULT_MEMORY,
     }
 
 
 def pod_requests(pod: Pod) -> dict[str, int]:
     """What a pod asks a node for; pod level requests replace the containers' for cpu and memory."""
-    total = _sum(pod.spec.containers, pod.spec.initContainers, _requests)
-    level = pod.spec.resources
+    total = _sum(pod, amounts)
+    level = effective.pod_resources(pod)
     if level is not None:
         total.update({k: v for k, v in amounts(level.requests).items() if k in (CPU, MEMORY) or k.startswith("hugepages-")})
     _add(total, amounts(pod.spec.overhead))
@@ -170,7 +170,7 @@ class PodInfo:
         self.memory = requests.pop(MEMORY, 0)
         self.storage = requests.pop(STORAGE, 0)
         self.extended: tuple[tuple[str, int], ...] = tuple(sorted((k, v) for k, v in requests.items() if v))
-        counted = _sum(pod.spec.containers, pod.spec.initContainers, _counted)
+        counted = _sum(pod, _counted)
         overhead = amounts(pod.spec.overhead)
         self.counted_cpu = counted.get(CPU, 0) + overhead.get(CPU, 0)
         self.counted_memory = counted.get(MEMORY, 0) + overhead.get(MEMORY, 0)

@@ -28,6 +28,7 @@ from minikube_py.scheduler.volumebinder import VolumeBinder, VolumeBindingError
 from minikube_py.scheduler.volumes import Volumes
 from minikube_py.scheduler.world import World
 from minikube_py.scheduler.writes import Failure, Writer
+from minikube_py.types import effective
 from minikube_py.types.core import Node, PersistentVolumeClaim
 from minikube_py.types.meta import Object
 from minikube_py.types.pod import Pod, is_terminal
@@ -376,10 +377,10 @@ class Scheduler:
 
 
 def _counts_the_same(old: Pod, new: Pod) -> bool:
-    """Whether a placed pod takes what it took, and is to others what it was: status changes end here."""
+    """Whether a placed pod takes what it took, and is to others what it was: status changes end here, but those of a resize."""
     before, after = old.metadata, new.metadata
     return (
-        (before.generation == after.generation or after.generation <= 1)
+        (after.generation <= 1 or (before.generation == after.generation and effective.granted(old) == effective.granted(new)))
         and before.labels == after.labels
         and before.deletionTimestamp == after.deletionTimestamp
     )

@@ -454,6 +454,8 @@ class PodStatus(View, frozen=True):
     containerStatuses: tuple[ContainerStatus, ...] = ()
     ephemeralContainerStatuses: tuple[ContainerStatus, ...] = ()
     qosClass: str = ""
+    resources: ResourceRequirements | None = None
+    allocatedResources: Quantities = {}
     observedGeneration: int = 0
 
 

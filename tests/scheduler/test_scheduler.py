@@ -10,7 +10,7 @@ from minikube_py.types.core import Event, Node, PersistentVolumeClaim, PriorityC
 from minikube_py.types.meta import Condition
 from minikube_py.types.pod import Pod
 from minikube_py.types.storage import PersistentVolume
-from tests.controllers.harness import control_plane
+from tests.controllers.harness import Plane, control_plane
 from tests.support.waiting import until
 
 WITH = ("serviceaccount", "node-lifecycle")
@@ -180,3 +180,24 @@ async def test_a_pod_waits_for_its_claim_and_for_company(tmp_path: Path) -> None
         await plane.eventually(Pod, "web", lambda p: (c := scheduled(p)) is not None and "didn't match pod affinity rules" in c.message)
         await plane.client.patch(Pod, "stored", {"metadata": {"labels": {"app": "db"}}}, "default")
         await plane.eventually(Pod, "web", lambda p: p.spec.nodeName)
+
+
+async def test_a_pod_that_shrinks_holds_its_place_until_its_node_has_let_go(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, only=WITH, scheduler=True) as plane:
+        await plane.node(cpu="1")
+        await plane.create(Pod, pod("a", cpu="800m"))
+        made = await plane.eventually(Pod, "a", lambda p: p.spec.nodeName)
+        await _runs_with(plane, made, "800m")
+        shrink = {"spec": {"containers": [{"name": "web", "resources": {"requests": {"cpu": "100m"}}}]}}
+        await plane.client.patch(Pod, "a", shrink, "default", subresource="resize", kind=Patch.STRATEGIC)
+        await plane.create(Pod, pod("b", cpu="500m"))
+        await plane.eventually(Pod, "b", lambda p: (c := scheduled(p)) is not None and "Insufficient cpu" in c.message)
+        await _runs_with(plane, made, "100m")
+        await plane.eventually(Pod, "b", lambda p: p.spec.nodeName)
+
+
+async def _runs_with(plane: Plane, pod: Pod, cpu: str) -> None:
+    amounts = {"cpu": cpu}
+    status = {"name": "web", "image": "web:1", "imageID": "", "ready": True, "restartCount": 0}
+    given = {"containerStatuses": [{**status, "resources": {"requests": amounts}, "allocatedResources": amounts}]}
+    await plane.client.patch(Pod, pod.metadata.name, {"status": given}, "default", subresource="status")
