@@ -65,6 +65,27 @@ def bound_account(server: Server, namespace: str, *resources: str) -> str:
         "subjects": [{"kind": "ServiceAccount", **meta}],
     }
     server.create(f"{rbac}/rolebindings", binding)
+    return _token(server, meta)
+
+
+def administrator(server: Server) -> str:
+    """The token of a new service account that may do everything."""
+    meta = {"name": "bench-administrator", "namespace": "default"}
+    group = "rbac.authorization.k8s.io"
+    server.create("/api/v1/namespaces/default/serviceaccounts", {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta})
+    binding = {
+        "apiVersion": f"{group}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": meta["name"]},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", **meta}],
+    }
+    server.create(f"/apis/{group}/v1/clusterrolebindings", binding)
+    return _token(server, meta)
+
+
+def _token(server: Server, account: Mapping[str, str]) -> str:
     wanted = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 36000}}
-    token: str = server.create(f"/api/v1/namespaces/{namespace}/serviceaccounts/bench/token", wanted)["status"]["token"]
+    path = f"/api/v1/namespaces/{account['namespace']}/serviceaccounts/{account['name']}/token"
+    token: str = server.create(path, wanted)["status"]["token"]
     return token
