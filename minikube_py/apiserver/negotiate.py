@@ -28,10 +28,11 @@ _TRANSFORMS = frozenset({TABLE, PARTIAL, PARTIAL_LIST})
 
 
 class Output(NamedTuple):
-    """How to answer: the media type, and the transformation ("" for the object itself)."""
+    """How to answer: the media type, and the transformation ("" for the object itself) with its version of meta.k8s.io."""
 
     media: str = JSON
     transform: str = ""
+    version: str = "v1"
 
 
 PLAIN = Output()
@@ -63,8 +64,9 @@ def negotiate(accept: str, *, tables: bool = True) -> Output:
             return Output(served)
         if transform == TABLE and not tables:
             continue
-        if transform in _TRANSFORMS and named.get("g", "meta.k8s.io") == "meta.k8s.io" and named.get("v", "v1") == "v1":
-            return Output(served, transform)
+        version = named.get("v", "v1")
+        if transform in _TRANSFORMS and named.get("g", "meta.k8s.io") == "meta.k8s.io" and version in ("v1", "v1beta1"):
+            return Output(served, transform, version)
     raise NotAcceptable(f"only the following media types are accepted: {', '.join(ANSWER_TYPES)}")
 
 

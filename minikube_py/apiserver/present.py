@@ -47,7 +47,7 @@ class Presenter:
         if output.transform == TABLE:
             value = self._table(call, (value,))
         elif output.transform == PARTIAL:
-            value = tables.partial(value)
+            value = tables.partial(value, output.version)
         elif output.transform:
             raise NotAcceptable(f"only the following media types are accepted: {JSON}, {YAML}")
         return Response(status, *self._encode(call, value), headers=headers)
@@ -81,8 +81,8 @@ class Presenter:
                 return Response(200, *self._encode(call, self._table(call, values, meta)), headers=headers)
             return self._rows(call, values, meta, headers)
         if call.output.transform:
-            values = [tables.partial(value) for value in values]
-            kind, api_version = "PartialObjectMetadataList", "meta.k8s.io/v1"
+            values = [tables.partial(value, call.output.version) for value in values]
+            kind, api_version = "PartialObjectMetadataList", f"meta.k8s.io/{call.output.version}"
         else:
             kind, api_version = f"{ref.kind}List", ref.api_version
         if call.output.media == YAML:
@@ -98,12 +98,14 @@ class Presenter:
         if len(values) <= _TURN_ROWS:
             return Response(200, self._table(call, values, meta), headers=headers)
         include, now = call.request.query.get("includeObject", ""), self._clock.time()
-        head = tables.opening(call.resource, meta, include)
-        rows = (tables.row(call.resource, value, include, now) for value in values)
+        version = call.output.version
+        head = tables.opening(call.resource, meta, include, version=version)
+        rows = (tables.row(call.resource, value, include, now, version) for value in values)
         return Response(200, stream=_pieces(head, rows, _TURN_ROWS), headers=headers, finite=True)
 
     def _table(self, call: Call, values: Sequence[bytes], meta: bytes = b"") -> bytes:
-        return tables.table(call.resource, values, call.request.query.get("includeObject", ""), self._clock.time(), meta)
+        include, version = call.request.query.get("includeObject", ""), call.output.version
+        return tables.table(call.resource, values, include, self._clock.time(), meta, version=version)
 
     def _encode(self, call: Call, value: bytes) -> tuple[bytes, str]:
         if call.output.media != YAML:

@@ -199,15 +199,15 @@ class Reader:
 
     def _encoders(self, call: Call) -> tuple[Encode | None, EncodeBookmark | None]:
         """How a watcher gets objects that are not wanted as they are stored."""
-        ref, resource, transform = call.ref, call.resource, call.output.transform
+        ref, resource, (_, transform, version) = call.ref, call.resource, call.output
         if transform == TABLE:
             return self._table_encoders(call)
         if transform:
 
             def encode_partial(kind: str, entry: Entry) -> bytes:
-                return frame(kind, tables.partial(self._presenter.value(call, entry)))
+                return frame(kind, tables.partial(self._presenter.value(call, entry), version))
 
-            return encode_partial, lambda revision, end: bookmark_line("meta.k8s.io/v1", "PartialObjectMetadata", revision, end)
+            return encode_partial, lambda revision, end: bookmark_line(f"meta.k8s.io/{version}", "PartialObjectMetadata", revision, end)
         if ref is resource.ref:
             return None, None
         return (
@@ -216,17 +216,18 @@ class Reader:
         )
 
     def _table_encoders(self, call: Call) -> tuple[Encode, EncodeBookmark]:
-        include = call.request.query.get("includeObject", "")
+        include, version = call.request.query.get("includeObject", ""), call.output.version
         first = True
 
         def encode(kind: str, entry: Entry) -> bytes:
             nonlocal first
             headers, first = first, False
-            return tables.event(call.resource, kind, self._presenter.value(call, entry), include, self._clock.time(), headers=headers)
+            value, now = self._presenter.value(call, entry), self._clock.time()
+            return tables.event(call.resource, kind, value, include, now, headers=headers, version=version)
 
         def encode_bookmark(revision: int, end: bool) -> bytes:
             value = b'{"metadata":{"resourceVersion":"%d"}}' % revision
-            return tables.event(call.resource, BOOKMARK, value, include, self._clock.time(), headers=False)
+            return tables.event(call.resource, BOOKMARK, value, include, self._clock.time(), headers=False, version=version)
 
         return encode, encode_bookmark
 

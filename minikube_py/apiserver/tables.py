@@ -15,8 +15,9 @@ from minikube_py.meta.errors import BadRequest
 from minikube_py.resources.api import Obj, Resource
 
 INCLUDES = ("Metadata", "Object", "None")
-_HEAD = b'{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":'
-_PARTIAL = b'{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":'
+_VERSIONS = {"v1": b"meta.k8s.io/v1", "v1beta1": b"meta.k8s.io/v1beta1"}
+_HEADS = {key: b'{"kind":"Table","apiVersion":"%b","metadata":' % version for key, version in _VERSIONS.items()}
+_PARTIALS = {key: b'{"kind":"PartialObjectMetadata","apiVersion":"%b","metadata":' % version for key, version in _VERSIONS.items()}
 
 
 class _Shell(msgspec.Struct, gc=False):
@@ -36,37 +37,40 @@ class _Versioned(msgspec.Struct, gc=False):
 _versioned = msgspec.json.Decoder(_Versioned)
 
 
-def table(resource: Resource, values: Sequence[bytes], include: str, now: float, meta: bytes = b"", *, headers: bool = True) -> bytes:
+def table(
+    resource: Resource, values: Sequence[bytes], include: str, now: float, meta: bytes = b"", *, headers: bool = True, version: str = "v1"
+) -> bytes:
     """A Table of objects given as JSON bytes (of the stored version, or of another served one).
 
     `include` says what each row carries of its object (Metadata, Object, None; "" is Metadata); `now` is in seconds since the epoch; `meta`
-    is the list's metadata as JSON, taken from the object where there is none; without `headers` the columns are not defined again. Raises
-    BadRequest for an unknown `include`.
+    is the list's metadata as JSON, taken from the object where there is none; without `headers` the columns are not defined again;
+    `version` is that of meta.k8s.io. Raises BadRequest for an unknown `include`.
     """
     if not meta:
-        version = _version(values[0]) if values else ""
-        meta = orjson.dumps({"resourceVersion": version}) if version else b"{}"
-    head = opening(resource, meta, include, headers=headers)
-    return head + b",".join([row(resource, value, include, now) for value in values]) + CLOSING
+        revision = _version(values[0]) if values else ""
+        meta = orjson.dumps({"resourceVersion": revision}) if revision else b"{}"
+    head = opening(resource, meta, include, headers=headers, version=version)
+    return head + b",".join([row(resource, value, include, now, version) for value in values]) + CLOSING
 
 
 CLOSING = b"]}"
 """What follows the last row."""
 
 
-def opening(resource: Resource, meta: bytes, include: str, *, headers: bool = True) -> bytes:
+def opening(resource: Resource, meta: bytes, include: str, *, headers: bool = True, version: str = "v1") -> bytes:
     """What precedes the first row of a Table with this metadata. Raises BadRequest for an unknown `include`."""
     if include and include not in INCLUDES:
         raise BadRequest(f"includeObject: Invalid value: \"{include}\": must be 'Metadata', 'Object', 'None', or empty")
-    return b"".join((_HEAD, meta, b',"columnDefinitions":', definitions(resource) if headers else b"null", b',"rows":['))
+    return b"".join((_HEADS[version], meta, b',"columnDefinitions":', definitions(resource) if headers else b"null", b',"rows":['))
 
 
-def event(resource: Resource, kind: str, value: bytes, include: str, now: float, *, headers: bool) -> bytes:
+def event(resource: Resource, kind: str, value: bytes, include: str, now: float, *, headers: bool, version: str = "v1") -> bytes:
     """One watch event (ADDED, MODIFIED, DELETED, BOOKMARK) as a line; only the first of a watch has `headers`. A bookmark has no rows."""
     if kind == "BOOKMARK":
-        body = table(resource, (), include, now, orjson.dumps({"resourceVersion": _version(value)}), headers=headers)
+        meta = orjson.dumps({"resourceVersion": _version(value)})
+        body = table(resource, (), include, now, meta, headers=headers, version=version)
     else:
-        body = table(resource, (value,), include, now, headers=headers)
+        body = table(resource, (value,), include, now, headers=headers, version=version)
     return b'{"type":"%b","object":%b}\n' % (kind.encode(), body)
 
 
@@ -80,22 +84,16 @@ def definitions(resource: Resource) -> bytes:
     )
 
 
-def partial(value: bytes) -> bytes:
-    """An object's bytes as PartialObjectMetadata."""
-    return _PARTIAL + bytes(_shell.decode(value).metadata) + b"}"
-
-
-def partial_list(values: Sequence[bytes], meta: bytes) -> bytes:
-    """A PartialObjectMetadataList of objects' bytes, with the list's metadata as JSON."""
-    head = b'{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":'
-    return b"".join((head, meta, b',"items":[', b",".join(map(partial, values)), b"]}"))
+def partial(value: bytes, version: str = "v1") -> bytes:
+    """An object's bytes as PartialObjectMetadata of a version of meta.k8s.io."""
+    return _PARTIALS[version] + bytes(_shell.decode(value).metadata) + b"}"
 
 
 def _version(value: bytes) -> str:
     return _versioned.decode(_shell.decode(value).metadata).resourceVersion
 
 
-def row(resource: Resource, value: bytes, include: str, now: float) -> bytes:
+def row(resource: Resource, value: bytes, include: str, now: float, version: str = "v1") -> bytes:
     """One object as a row."""
     shell = _shell.decode(value)
     obj: Obj = orjson.loads(value)
@@ -107,7 +105,7 @@ def row(resource: Resource, value: bytes, include: str, now: float) -> bytes:
     if marks:
         parts += (b',"conditions":', orjson.dumps(marks))
     if include in ("", "Metadata"):
-        parts += (b',"object":', _PARTIAL, bytes(shell.metadata), b"}}")
+        parts += (b',"object":', _PARTIALS[version], bytes(shell.metadata), b"}}")
     else:
         parts += (b',"object":', value if include == "Object" else b"null", b"}")
     return b"".join(parts)

@@ -141,6 +141,18 @@ async def test_tables_and_metadata_only(server: ApiUnderTest) -> None:
     assert partial["kind"] == "PartialObjectMetadataList" and set(partial["items"][0]) == {"kind", "apiVersion", "metadata"}
 
 
+async def test_the_older_version_of_tables_and_of_metadata(server: ApiUnderTest) -> None:
+    await fill(server, 40)
+    for path in (CONFIGMAPS, CONFIGMAPS + "/c000"):
+        answer = await server.http("GET", path, headers={"Accept": "application/json;as=Table;v=v1beta1;g=meta.k8s.io"})
+        assert answer.json["apiVersion"] == "meta.k8s.io/v1beta1" == answer.json["rows"][0]["object"]["apiVersion"]
+    accept = "application/json;as=PartialObjectMetadataList;v=v1beta1;g=meta.k8s.io"
+    partial = (await server.http("GET", CONFIGMAPS, headers={"Accept": accept})).json
+    assert partial["apiVersion"] == "meta.k8s.io/v1beta1" == partial["items"][0]["apiVersion"]
+    accept = accept.replace("List", "").replace("v1beta1", "v1beta2")
+    assert (await server.http("GET", CONFIGMAPS + "/c000", headers={"Accept": accept})).status == 406
+
+
 async def test_yaml_answers(server: ApiUnderTest) -> None:
     await fill(server, 1)
     answer = await server.http("GET", CONFIGMAPS + "/c000", headers={"Accept": "application/yaml"})

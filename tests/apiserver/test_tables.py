@@ -93,6 +93,3 @@ def test_a_bookmark_is_a_table_without_rows() -> None:
 def test_metadata_only() -> None:
     got = orjson.loads(tables.partial(value(data={"k": "v"})))
     assert got == {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": orjson.loads(value())["metadata"]}
-    listed = orjson.loads(tables.partial_list([value(), value(name="b")], b'{"resourceVersion":"9"}'))
-    assert listed["kind"] == "PartialObjectMetadataList" and [i["metadata"]["name"] for i in listed["items"]] == ["a", "b"]
-    assert listed["metadata"] == {"resourceVersion": "9"}
