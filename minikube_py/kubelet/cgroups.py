@@ -17,7 +17,9 @@ from minikube_py.kubelet import resources
 from minikube_py.kubelet.resources import PodLimits
 
 _QOS_DIRECTORY = {resources.GUARANTEED: "", resources.BURSTABLE: "/burstable", resources.BEST_EFFORT: "/besteffort"}
-_V1_CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "hugetlb", "blkio", "devices", "freezer", "net_cls", "perf_event", "systemd")
+_V1_CONTROLLERS = frozenset(
+    {"cpu", "cpuacct", "cpuset", "memory", "pids", "hugetlb", "blkio", "devices", "freezer", "net_cls", "perf_event", "systemd"}
+)
 _UNLIMITED = 2**62
 """cgroup v1 shows no memory limit as a number close to the largest one."""
 _V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "hugetlb", "io")
@@ -160,6 +162,12 @@ class Cgroups:
         name = pod_cgroup(self._root, qos, uid)
         return self._working_set(name), _count(self._file("pids", name, "pids.current"))
 
+    def cpu_usage(self, name: str) -> int:
+        """Nanoseconds of CPU that a cgroup has used so far; 0 where the kernel does not count them."""
+        if self.v2:
+            return _table(self._file("cpu", name, "cpu.stat")).get("usage_usec", 0) * 1000
+        return _count(self._file("cpuacct", name, "cpuacct.usage"))
+
     def node_working_set(self) -> int | None:
         """Bytes of memory that the machine cannot do without; None where the kernel does not count them."""
         if self.v2:
@@ -239,7 +247,7 @@ def _count(path: Path | None) -> int:
 
 
 def _table(path: Path | None) -> dict[str, int]:
-    """The names and numbers of a memory.stat; none where there is no such file."""
+    """The names and numbers of a file such as memory.stat; none where there is no such file."""
     try:
         lines = path.read_text().splitlines() if path is not None else []
     except OSError:

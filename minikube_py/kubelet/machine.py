@@ -65,6 +65,34 @@ def meminfo() -> dict[str, int]:
     return out
 
 
+class Interface(NamedTuple):
+    """What went through a network interface, in bytes and in packets that were damaged; the names are the Summary API's."""
+
+    name: str
+    rxBytes: int
+    rxErrors: int
+    txBytes: int
+    txErrors: int
+
+
+def interfaces() -> tuple[Interface, ...]:
+    """The network interfaces but loopback, that of the default route first."""
+    routes = [line.split() for line in _read("/proc/self/net/route").splitlines()[1:]]
+    default = next((fields[0] for fields in routes if fields[1] == "00000000"), "")
+    found = []
+    for line in _read("/proc/self/net/dev").splitlines()[2:]:
+        name, _, rest = line.partition(":")
+        fields = [int(field) for field in rest.split()]
+        if name.strip() != "lo":
+            found.append(Interface(name.strip(), fields[0], fields[2], fields[8], fields[10]))
+    return tuple(sorted(found, key=lambda i: i.name != default))
+
+
+def boot_time() -> float:
+    """When the machine was started, in seconds since the epoch."""
+    return next((float(line.split()[1]) for line in _read("/proc/stat").splitlines() if line.startswith("btime ")), 0.0)
+
+
 def capacity(machine: Facts, options: KubeletOptions) -> dict[str, str]:
     """The node's capacity."""
     return {

@@ -21,6 +21,8 @@ class KubeletOptions:
     root_dir: Path = Path("/var/lib/kubelet")
     """Pod directories (volumes, hosts files, termination messages). Must be visible to the runtime under the same path."""
     log_dir: Path = Path("/var/log/pods")
+    system_log_dir: Path = Path("/var/log")
+    """What the endpoint shows of the machine's own logs, to those who may read nodes/log."""
     storage_dir: Path = Path("/var/lib/minikube-py/agent/storage")
     """Where the volumes of the built-in storage class are, a directory each: users' data."""
     static_pod_path: Path | None = None

@@ -16,8 +16,9 @@ from minikube_py import tunnel
 from minikube_py.aio import Health
 from minikube_py.client.transport import TransportError
 from minikube_py.cri import errors
-from minikube_py.kubelet import logs
+from minikube_py.kubelet import logs, nodelogs, nodestats
 from minikube_py.kubelet.access import Access, attributes
+from minikube_py.kubelet.nodestats import NodeStats
 from minikube_py.kubelet.pods import Pods
 from minikube_py.kubelet.refused import Refused
 from minikube_py.kubelet.state import ContainerRecord
@@ -39,6 +40,7 @@ class KubeletServer:
     def __init__(self, tools: Tools, pods: Pods, tls: ssl.SSLContext, connect: tunnel.Connect) -> None:
         self._tools, self._pods, self._tls = tools, pods, tls
         self._streams = StreamServer(tools, pods, connect)
+        self._stats = NodeStats(tools, pods)
         authorities = tls.get_ca_certs(binary_form=True)
         self._access = Access(tools.client, tools.options.node_name, authorities, tools.clock)
 
@@ -87,6 +89,14 @@ class KubeletServer:
                 return web.Response(text="ok")
             case ["pods"]:
                 return await self._list_pods()
+            case ["runningpods"]:
+                return web.json_response(nodestats.running_pods(self._pods))
+            case ["stats", "summary"]:
+                return web.json_response(await self._stats.summary())
+            case ["metrics", "resource"]:
+                return web.Response(text=await self._stats.resource_metrics(), content_type="text/plain", charset="utf-8")
+            case ["logs", *_]:
+                return await nodelogs.serve(request, self._tools.options.system_log_dir)
             case ["containerLogs", namespace, name, container]:
                 return await self._logs(request, namespace, name, container)
             case ["exec", namespace, name, *uid, container] if len(uid) < 2:

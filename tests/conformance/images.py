@@ -21,7 +21,7 @@ from tests.conformance.build import Programs
 
 _DAY = timedelta(days=1)
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_TOOLS = ("bash", "curl", "dig", "getent", "hostname", "ip", "nc", "nslookup", "ss")  # before busybox's on the path
+_TOOLS = ("bash", "curl", "dig", "getent", "hostname", "ip", "nc", "nslookup", "printenv", "ss")  # before busybox's on the path
 _SETUID = b"""
 #include <stdio.h>
 #include <unistd.h>
@@ -86,6 +86,7 @@ def _tools_layer(program: Path) -> bytes:
     layer = Layer()
     _busybox(layer, without=("sh",))  # busybox's shell runs its own programs, whatever the path
     layer.symlink("bin/sh", "/usr/bin/bash")
+    layer.symlink("bin/bash", "/usr/bin/bash")
     for name in _TOOLS:
         _program(layer, name)
     layer.file("etc/nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\n")

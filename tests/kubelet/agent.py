@@ -180,6 +180,7 @@ async def agent(directory: Path, **options: Any) -> AsyncIterator[Agent]:
                 "node_ips": (node.ip,),
                 "root_dir": node.directory / "kubelet",
                 "log_dir": node.directory / "logs",
+                "system_log_dir": node.directory / "system-logs",
                 "cgroup_root": node.cgroup,
                 "cluster_dns": ("10.43.0.10",),
                 "address": "127.0.0.1",

@@ -81,10 +81,10 @@ def table(root: Path, *mounts: tuple[str, str]) -> str:
 
 
 def test_a_pod_is_removed_from_hierarchies_that_only_the_runtime_uses(tmp_path: Path) -> None:
-    found = find(table(tmp_path, ("cgroup", "cpu"), ("cgroup", "cpuacct"), ("cgroup", "memory"), ("cgroup2", "nsdelegate")))
+    found = find(table(tmp_path, ("cgroup", "cpu"), ("cgroup", "net_prio"), ("cgroup", "memory"), ("cgroup2", "nsdelegate")))
     assert found.unified is None and list(found.directories) == [tmp_path / "cpu", tmp_path / "memory"]
-    assert list(found.others) == [tmp_path / "cpuacct", tmp_path / "nsdelegate"]
-    left = [tmp_path / name / "n1/kubepods/besteffort/poduid" for name in ("cpu", "cpuacct", "memory", "nsdelegate")]
+    assert list(found.others) == [tmp_path / "net_prio", tmp_path / "nsdelegate"]
+    left = [tmp_path / name / "n1/kubepods/besteffort/poduid" for name in ("cpu", "net_prio", "memory", "nsdelegate")]
     for directory in left:
         directory.mkdir(parents=True)
     Cgroups(found, "/n1").remove_pod("uid")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
+import time
+from collections.abc import Awaitable, Callable
 
 import aiohttp
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from minikube_py import pki
 from tests.kubelet.agent import Agent, status
 from tests.support.api import unverified
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.cluster
 
@@ -113,3 +117,54 @@ async def test_only_the_api_server_gets_in(node: Agent) -> None:
     assert (await _get(node, "/healthz", ssl=unverified(), headers={"Authorization": "Bearer wrong"}))[0] == 401
     good = {"Authorization": f"Bearer {node.api.token}"}
     assert (await _get(node, "/healthz", ssl=unverified(), headers=good)) == (200, "ok")
+
+
+async def test_what_the_node_and_its_pods_use(node: Agent) -> None:
+    await node.create("busy", {"command": ["sh", "-c", "while :; do :; done"]}, volumes=[{"name": "scratch", "emptyDir": {}}])
+    pod = await node.running("busy")
+    before = time.time()
+
+    async def seconds() -> float:
+        code, text = await _get(node, "/metrics/resource")
+        assert code == 200 and "\nresource_scrape_error 0\n" in text
+        labels = '{container="main",namespace="default",pod="busy"}'
+        values = {line.split()[0]: line.split()[1:] for line in text.splitlines() if not line.startswith("#")}
+        assert abs(float(values[f"container_start_time_seconds{labels}"][0]) - before) < 60
+        assert float(values[f"container_memory_working_set_bytes{labels}"][0]) > 0 < float(values["node_cpu_usage_seconds_total"][0])
+        spent, when = values[f"container_cpu_usage_seconds_total{labels}"]
+        assert abs(float(when) / 1000 - time.time()) < 60
+        return float(spent)
+
+    first = await seconds()
+    await until(lambda: _more(seconds, first + 0.3))
+    await _get(node, "/stats/summary")
+    await asyncio.sleep(1.2)
+    summary = json.loads((await _get(node, "/stats/summary"))[1])
+    (shown,) = (p for p in summary["pods"] if p["podRef"]["name"] == "busy")
+    assert shown["podRef"] == {"name": "busy", "namespace": "default", "uid": pod.metadata.uid}
+    assert shown["volume"][0]["name"] == "scratch" and shown["process_stats"]["process_count"] >= 1
+    assert [c["name"] for c in shown["containers"]] == ["main"]
+    whole = summary["node"]
+    assert 0 < shown["containers"][0]["cpu"]["usageNanoCores"] <= 1.5e9
+    assert 0 < shown["cpu"]["usageNanoCores"] <= 1.5e9 and whole["cpu"]["usageNanoCores"] > 0
+    assert 0 < shown["memory"]["workingSetBytes"] < whole["memory"]["workingSetBytes"]
+    assert whole["nodeName"] == node.options.node_name and 0 < whole["fs"]["availableBytes"] < whole["fs"]["capacityBytes"]
+    listed = json.loads((await _get(node, "/runningpods/"))[1])["items"]
+    assert [c["name"] for p in listed if p["metadata"]["name"] == "busy" for c in p["spec"]["containers"]] == ["main"]
+
+
+async def _more(read: Callable[[], Awaitable[float]], than: float) -> bool:
+    return await read() > than
+
+
+async def test_the_node_s_logs(node: Agent) -> None:
+    logs = node.options.system_log_dir
+    (logs / "pods").mkdir(parents=True)
+    (logs / "daemon.log").write_text("it began\n")
+    (logs / "out").symlink_to("/etc/hostname")
+    code, text = await _get(node, "/logs/")
+    assert code == 200 and '<a href="daemon.log">daemon.log</a>' in text and '<a href="pods/">pods/</a>' in text
+    assert await _get(node, "/logs/daemon.log") == (200, "it began\n")
+    assert (await _get(node, "/logs", allow_redirects=False))[0] == 301
+    for path in ("out", "..%2f..%2fetc%2fhostname", "%2fetc%2fhostname", "none"):
+        assert (await _get(node, f"/logs/{path}"))[0] == 404
