@@ -13,6 +13,9 @@ from minikube_py.meta.thresholds import Threshold
 VERIFICATION = ("NeverVerify", "NeverVerifyPreloadedImages", "AlwaysVerify")
 """When a pod has to show, by credentials of its own, that it may use an image that is already there (KEP-2535)."""
 
+RESERVED = ("cpu", "memory", "ephemeral-storage")
+"""What can be kept from pods."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSettings:
@@ -30,6 +33,10 @@ class NodeSettings:
     max_pods: int = 110
     pod_max_pids: int = -1
     """Processes and threads that one pod may have; -1 is the kernel's limit."""
+    kube_reserved: tuple[tuple[str, str], ...] = ()
+    """Quantities of cpu, memory and ephemeral-storage that pods never get, for the agent and the runtime."""
+    system_reserved: tuple[tuple[str, str], ...] = ()
+    """The same for the machine's other programs."""
     shutdown_grace_period: float = 0.0
     """How long a machine's shutdown waits for pods to end, as a whole."""
     shutdown_grace_period_critical_pods: float = 0.0

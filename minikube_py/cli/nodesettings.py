@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
 from minikube_py.cli.options import option
 from minikube_py.config import ConfigError, parse_duration, parse_label
-from minikube_py.meta import thresholds
-from minikube_py.nodesettings import VERIFICATION, NodeSettings
+from minikube_py.meta import quantity, thresholds
+from minikube_py.nodesettings import RESERVED, VERIFICATION, NodeSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,6 +50,8 @@ _OPTIONS = (
     ),
     option("--max-pods", "Pods that the node takes.", default=110, type=click.IntRange(1), metavar="NUMBER"),
     option("--pod-max-pids", "Processes that one pod may have; -1 is no limit.", default=-1, type=click.IntRange(-1), metavar="NUMBER"),
+    option("--kube-reserved", "What of the machine is the agent's and the runtime's (repeatable).", many=True, metavar="RESOURCE=AMOUNT"),
+    option("--system-reserved", "What of it is the system's (repeatable).", many=True, metavar="RESOURCE=AMOUNT"),
     option("--shutdown-grace-period", "How long a machine's shutdown waits for pods to end; 0 is not.", default="0", metavar="TIME"),
     option("--shutdown-grace-period-critical-pods", "The last part of that time, for critical pods.", default="0", metavar="TIME"),
 )
@@ -98,6 +100,22 @@ def settings(options: dict[str, Any]) -> NodeSettings:
         image_credential_verification=options["image_credential_verification"],
         max_pods=options["max_pods"],
         pod_max_pids=options["pod_max_pids"],
+        kube_reserved=_reserved("--kube-reserved", options["kube_reserved"]),
+        system_reserved=_reserved("--system-reserved", options["system_reserved"]),
         shutdown_grace_period=whole,
         shutdown_grace_period_critical_pods=critical,
     )
+
+
+def _reserved(name: str, given: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    amounts = dict(parse_label(name, text) for text in given)
+    for resource, text in amounts.items():
+        if resource not in RESERVED:
+            raise ConfigError(f"{name}: cannot reserve {resource!r}, only {', '.join(RESERVED)}")
+        try:
+            amount = quantity.parse(text)
+        except quantity.QuantityError as error:
+            raise ConfigError(f"{name}: {resource}={text}: {error}") from error
+        if amount.nano < 0:
+            raise ConfigError(f"{name}: {resource}={text} must not be negative")
+    return tuple(amounts.items())

@@ -93,6 +93,13 @@ class Cgroups:
             self._make(kubepods(self._root) + _QOS_DIRECTORY[qos])
         self._set_shares(kubepods(self._root) + "/besteffort", resources.MIN_SHARES)
 
+    def limit_pods(self, milli_cpu: int, memory: int) -> None:
+        """Weigh all pods together by the CPU, and limit them to the memory, that the node has for them (Node Allocatable)."""
+        name = kubepods(self._root)
+        self._make(name)
+        self._set_shares(name, resources.cpu_shares(milli_cpu))
+        self.set_memory(name, memory)
+
     def set_burstable(self, milli_cpu: int) -> None:
         """Weigh the Burstable pods by what they ask for together."""
         self._set_shares(kubepods(self._root) + "/burstable", resources.cpu_shares(milli_cpu))

@@ -6,6 +6,7 @@ container as it is: the next agent adopts what runs.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
@@ -40,7 +41,8 @@ from minikube_py.kubelet.staticpods import StaticPods
 from minikube_py.kubelet.tokens import Tokens
 from minikube_py.kubelet.tools import Tools
 from minikube_py.kubelet.volumes.claims import Claims
-from minikube_py.types.core import ConfigMap, Secret
+from minikube_py.types.core import ConfigMap, Node, Secret
+from minikube_py.types.meta import ObjectMeta
 from minikube_py.types.network import Service
 from minikube_py.types.pod import Pod
 
@@ -112,7 +114,7 @@ class Kubelet:
             mirror_of=self._static.mirror if self._static is not None else lambda _: None,
             allocatable=machine.allocatable(facts, options),
         )
-        self._allocatable = self.tools.allocatable
+        self._allocatable, self._enforced = self.tools.allocatable, machine.enforced(facts, options)
         self.pods.bind(self.tools, self._static)
         self.node = NodeAgent(client, cri, options, self._events, facts, clock)
         measure = Measure(cri, self.tools.cgroups, options)
@@ -148,6 +150,7 @@ class Kubelet:
             ("kubelet pods", self.pods.run),
             ("kubelet eviction", self.evictor.run),
             ("kubelet images", self.collector.run),
+            ("kubelet node allocatable", self._enforce_allocatable),
             ("kubelet log rotation", LogRotation(self.tools, self.pods).run),
         ]
         if self._static is not None:
@@ -155,6 +158,22 @@ class Kubelet:
         if self._server_tls is not None:
             made.append(("kubelet endpoint", self._serve))
         return made
+
+    async def _enforce_allocatable(self, health: Health) -> None:
+        """Limit the pods together to what the node has for them; where they use more as yet, that is tried again."""
+        health.well()
+        node = Node(metadata=ObjectMeta(name=self.options.node_name, uid=self.options.node_name))
+        milli_cpu, memory = self._enforced
+        while True:
+            try:
+                await asyncio.to_thread(self.tools.cgroups.limit_pods, milli_cpu, memory)
+                break
+            except OSError as error:
+                said = f"Failed to update Node Allocatable Limits {cgroups.kubepods(self.options.cgroup_root)!r}: {error.strerror}"
+                self._events.record(node, "Warning", "FailedNodeAllocatableEnforcement", said)
+                await asyncio.sleep(60)
+        self._events.record(node, "Normal", "NodeAllocatableEnforced", "Updated Node Allocatable limit across pods")
+        await asyncio.Event().wait()
 
     async def _keep_mirrors(self, health: Health) -> None:
         assert self._static is not None

@@ -106,18 +106,25 @@ def capacity(machine: Facts, options: KubeletOptions) -> dict[str, str]:
 
 def allocatable(machine: Facts, options: KubeletOptions) -> dict[str, str]:
     """What of it pods can have: less what is reserved, and what eviction keeps free."""
-    out = capacity(machine, options)
-    reserved = {name: quantity.parse(value) for name, value in options.kube_reserved.items()}
-    cpu = machine.cpus * 1000 - (reserved["cpu"].milli() if "cpu" in reserved else 0)
-    out["cpu"] = str(quantity.of_milli(max(cpu, 0)))
-    memory = (
-        machine.memory
-        - thresholds.hard_memory(options.settings.eviction, machine.memory)
-        - (reserved["memory"].value() if "memory" in reserved else 0)
-    )
-    out["memory"] = f"{max(memory, 0) // 1024}Ki"
-    out["ephemeral-storage"] = str(machine.disk - thresholds.hard_disk(options.settings.eviction, machine.disk))
+    out, eviction = capacity(machine, options), options.settings.eviction
+    milli_cpu, memory = enforced(machine, options)
+    out["cpu"] = str(quantity.of_milli(milli_cpu))
+    out["memory"] = f"{max(memory - thresholds.hard_memory(eviction, machine.memory), 0) // 1024}Ki"
+    disk = machine.disk - thresholds.hard_disk(eviction, machine.disk) - _reserved(options, "ephemeral-storage") // 1000
+    out["ephemeral-storage"] = str(max(disk, 0))
     return out
+
+
+def enforced(machine: Facts, options: KubeletOptions) -> tuple[int, int]:
+    """(thousandths of a core, bytes of memory) that all pods together can have: less what is reserved."""
+    memory = machine.memory - _reserved(options, "memory") // 1000
+    return max(machine.cpus * 1000 - _reserved(options, "cpu"), 0), max(memory, 0)
+
+
+def _reserved(options: KubeletOptions, resource: str) -> int:
+    """In thousandths."""
+    settings = options.settings
+    return sum(quantity.parse(value).milli() for name, value in (*settings.kube_reserved, *settings.system_reserved) if name == resource)
 
 
 def _hugepages() -> tuple[tuple[str, int], ...]:

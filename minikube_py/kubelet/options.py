@@ -50,7 +50,6 @@ class KubeletOptions:
     node_status_report_seconds: float = 300.0
     node_lease_duration_seconds: int = 40
     relist_seconds: float = 300.0
-    kube_reserved: Mapping[str, str] = field(default_factory=dict)
     housekeeping_seconds: float = 10.0
     """How often thresholds and local storage limits are looked at."""
     image_gc_seconds: float = 300.0

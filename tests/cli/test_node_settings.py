@@ -45,7 +45,8 @@ def test_thresholds_times_and_numbers(started: list[AgentConfig], tmp_path: Path
     file.write_text("eviction-hard: ['memory.available<1Gi', 'nodefs.available<5%']\npod-max-pids: 512\n")
     soft = ("--eviction-soft", "memory.available<2Gi", "--eviction-soft-grace-period", "memory.available=1m30s")
     times = ("--shutdown-grace-period", "1m", "--shutdown-grace-period-critical-pods", "20s", "--minimum-image-ttl-duration", "1h")
-    result = invoke("--config", str(file), *soft, *times, "--eviction-minimum-reclaim", "nodefs.available=1Gi")
+    reserved = ("--kube-reserved", "cpu=100m,memory=200Mi", "--kube-reserved", "ephemeral-storage=1Gi")
+    result = invoke("--config", str(file), *soft, *times, *reserved, "--eviction-minimum-reclaim", "nodefs.available=1Gi")
     assert result.exit_code == 0, result.output
     settings = started[0].node_settings
     assert settings.eviction == (
@@ -55,6 +56,7 @@ def test_thresholds_times_and_numbers(started: list[AgentConfig], tmp_path: Path
     )
     assert (settings.pod_max_pids, settings.shutdown_grace_period, settings.shutdown_grace_period_critical_pods) == (512, 60.0, 20.0)
     assert settings.minimum_image_ttl == 3600.0
+    assert settings.kube_reserved == (("cpu", "100m"), ("memory", "200Mi"), ("ephemeral-storage", "1Gi")) and not settings.system_reserved
 
 
 @pytest.mark.parametrize(
@@ -66,6 +68,9 @@ def test_thresholds_times_and_numbers(started: list[AgentConfig], tmp_path: Path
         (["--image-gc-low-threshold", "90"], "must not be above --image-gc-high-threshold 85"),
         (["--shutdown-grace-period-critical-pods", "5s"], "must not be longer"),
         (["--pod-max-pids", "0"], "or -1 for no limit"),
+        (["--kube-reserved", "pods=3"], "cannot reserve 'pods', only cpu, memory, ephemeral-storage"),
+        (["--system-reserved", "memory=much"], "quantities must match the regular expression"),
+        (["--system-reserved", "cpu=-1"], "must not be negative"),
         (["--image-credential-verification", "Sometimes"], "is not one of"),
     ],
 )

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from minikube_py.kubelet import resources
+from minikube_py.kubelet import machine, resources
 from minikube_py.kubelet.cgroups import Cgroups, Hierarchies, find
+from minikube_py.kubelet.options import KubeletOptions
 from minikube_py.kubelet.resources import PodLimits
+from minikube_py.nodesettings import NodeSettings
 
 MIB = 1 << 20
 UID = "u"
@@ -39,6 +41,21 @@ def test_without_a_limit_of_processes_none_is_written(unified: Path) -> None:
     name = Cgroups(Hierarchies(unified, {})).ensure_pod(resources.BURSTABLE, UID, PodLimits(2, None, None))
     pod = unified / name.strip("/")
     assert not any((pod / file).exists() for file in ("pids.max", "memory.max", "cpu.max"))
+
+
+def test_all_pods_together_are_limited_to_what_is_not_reserved(unified: Path, tmp_path: Path) -> None:
+    settings = NodeSettings(
+        kube_reserved=(("cpu", "500m"), ("memory", "1Gi")), system_reserved=(("memory", "512Mi"), ("ephemeral-storage", "1Gi"))
+    )
+    options = KubeletOptions(node_name="n", node_ips=("10.0.0.1",), settings=settings)
+    machine_ = machine.facts(tmp_path)._replace(cpus=2, memory=8 << 30, disk=100 << 30)
+    assert machine.enforced(machine_, options) == (1500, (8 << 30) - 1536 * MIB)
+    allocatable = machine.allocatable(machine_, options)
+    assert (allocatable["cpu"], allocatable["memory"]) == ("1500m", f"{(8 << 20) - 1636 * 1024}Ki")
+    assert int(allocatable["ephemeral-storage"]) == (89 << 30)
+    Cgroups(Hierarchies(unified, {})).limit_pods(*machine.enforced(machine_, options))
+    assert (unified / "kubepods/memory.max").read_text() == str((8 << 30) - 1536 * MIB)
+    assert (unified / "kubepods/cpu.weight").read_text() == str(resources.cpu_weight(1536))
 
 
 def test_what_a_pod_and_the_machine_use_on_v2(unified: Path) -> None:

@@ -150,6 +150,7 @@ async def test_what_the_node_and_its_pods_use(node: Agent) -> None:
     assert 0 < shown["memory"]["workingSetBytes"] < whole["memory"]["workingSetBytes"]
     assert whole["nodeName"] == node.options.node_name and 0 < whole["fs"]["availableBytes"] < whole["fs"]["capacityBytes"]
     listed = json.loads((await _get(node, "/runningpods/"))[1])["items"]
+    assert ("NodeAllocatableEnforced", "Updated Node Allocatable limit across pods") in await node.events(node.options.node_name)
     assert [c["name"] for p in listed if p["metadata"]["name"] == "busy" for c in p["spec"]["containers"]] == ["main"]
 
 
