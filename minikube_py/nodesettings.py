@@ -33,6 +33,8 @@ class NodeSettings:
     max_pods: int = 110
     pod_max_pids: int = -1
     """Processes and threads that one pod may have; -1 is the kernel's limit."""
+    allowed_unsafe_sysctls: tuple[str, ...] = ()
+    """Kernel parameters that pods may set though others may feel it; a * at the end stands for anything."""
     kube_reserved: tuple[tuple[str, str], ...] = ()
     """Quantities of cpu, memory and ephemeral-storage that pods never get, for the agent and the runtime."""
     system_reserved: tuple[tuple[str, str], ...] = ()

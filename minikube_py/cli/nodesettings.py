@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -9,11 +10,12 @@ import click
 
 from minikube_py.cli.options import option
 from minikube_py.config import ConfigError, parse_duration, parse_label
-from minikube_py.meta import quantity, thresholds
+from minikube_py.meta import quantity, sysctls, thresholds
 from minikube_py.nodesettings import RESERVED, VERIFICATION, NodeSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_SYSCTL = re.compile(r"[a-z0-9]([-_a-z0-9]*[a-z0-9])?([./][a-z0-9]([-_a-z0-9]*[a-z0-9])?)*([./]?\*)?")
 _PERCENT = click.IntRange(0, 100)
 _OPTIONS = (
     option(
@@ -50,6 +52,7 @@ _OPTIONS = (
     ),
     option("--max-pods", "Pods that the node takes.", default=110, type=click.IntRange(1), metavar="NUMBER"),
     option("--pod-max-pids", "Processes that one pod may have; -1 is no limit.", default=-1, type=click.IntRange(-1), metavar="NUMBER"),
+    option("--allowed-unsafe-sysctls", "Kernel parameters that pods may set (repeatable).", many=True, metavar="NAME"),
     option("--kube-reserved", "What of the machine is the agent's and the runtime's (repeatable).", many=True, metavar="RESOURCE=AMOUNT"),
     option("--system-reserved", "What of it is the system's (repeatable).", many=True, metavar="RESOURCE=AMOUNT"),
     option("--shutdown-grace-period", "How long a machine's shutdown waits for pods to end; 0 is not.", default="0", metavar="TIME"),
@@ -100,11 +103,22 @@ def settings(options: dict[str, Any]) -> NodeSettings:
         image_credential_verification=options["image_credential_verification"],
         max_pods=options["max_pods"],
         pod_max_pids=options["pod_max_pids"],
+        allowed_unsafe_sysctls=_sysctls(options["allowed_unsafe_sysctls"]),
         kube_reserved=_reserved("--kube-reserved", options["kube_reserved"]),
         system_reserved=_reserved("--system-reserved", options["system_reserved"]),
         shutdown_grace_period=whole,
         shutdown_grace_period_critical_pods=critical,
     )
+
+
+def _sysctls(given: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(map(sysctls.normal, given))
+    for name in names:
+        if not _SYSCTL.fullmatch(name):
+            raise ConfigError(f"--allowed-unsafe-sysctls: {name!r} is not the name of a kernel parameter, or one with * at its end")
+        if not sysctls.namespace(name.rstrip("*")):
+            raise ConfigError(f"--allowed-unsafe-sysctls: {name} is the whole machine's: a pod has none of its own")
+    return names
 
 
 def _reserved(name: str, given: Sequence[str]) -> tuple[tuple[str, str], ...]:

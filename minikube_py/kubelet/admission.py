@@ -9,28 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from minikube_py.kubelet import resources
+from minikube_py.kubelet import resources, sysctls
 from minikube_py.meta import quantity
 from minikube_py.types import nodeaffinity
 from minikube_py.types.core import Taint
 from minikube_py.types.pod import Pod, Toleration
 
-SAFE_SYSCTLS = frozenset(
-    {
-        "kernel.shm_rmid_forced",
-        "net.ipv4.ip_local_port_range",
-        "net.ipv4.ip_local_reserved_ports",
-        "net.ipv4.ip_unprivileged_port_start",
-        "net.ipv4.ping_group_range",
-        "net.ipv4.tcp_fin_timeout",
-        "net.ipv4.tcp_keepalive_intvl",
-        "net.ipv4.tcp_keepalive_probes",
-        "net.ipv4.tcp_keepalive_time",
-        "net.ipv4.tcp_rmem",
-        "net.ipv4.tcp_syncookies",
-        "net.ipv4.tcp_wmem",
-    }
-)
 _COUNTED = ("cpu", "memory", "ephemeral-storage")
 
 
@@ -50,6 +34,8 @@ class Host(NamedTuple):
     taints: Sequence[Taint] = ()
     strict_groups: bool = False
     """Whether the runtime knows supplementalGroupsPolicy."""
+    unsafe_sysctls: Sequence[str] = ()
+    """What pods may set beside the safe ones."""
 
 
 def is_static(pod: Pod) -> bool:
@@ -60,7 +46,7 @@ def is_static(pod: Pod) -> bool:
 def judge(pod: Pod, others: Iterable[Pod], host: Host) -> Rejection | None:
     """Why the node does not take the pod beside the others (each as allocated); None when it does."""
     for sysctl in pod.spec.securityContext.sysctls:
-        if found := _sysctl(pod, sysctl.name.replace("/", ".")):
+        if found := sysctls.problem(pod, sysctl.name, host.unsafe_sysctls):
             return Rejection("SysctlForbidden", f"forbidden sysctl: {found}")
     if pod.metadata.labels.get("kubernetes.io/os", "linux") != "linux":
         return Rejection(
@@ -72,16 +58,6 @@ def judge(pod: Pod, others: Iterable[Pod], host: Host) -> Rejection | None:
         return Rejection("SupplementalGroupsPolicyNotSupported", "SupplementalGroupsPolicy=Strict is not supported in this node")
     running = tuple(other for other in others if other.metadata.uid != pod.metadata.uid)
     return _room(pod, running, host) or _fits(pod, running, host)
-
-
-def _sysctl(pod: Pod, name: str) -> str:
-    if name not in SAFE_SYSCTLS:
-        return f'"{name}" not allowlisted'
-    if name.startswith("net.") and pod.spec.hostNetwork:
-        return f'"{name}" not allowed with host net enabled'
-    if name.startswith("kernel.shm") and pod.spec.hostIPC:
-        return f'"{name}" not allowed with host ipc enabled'
-    return ""
 
 
 def _room(pod: Pod, running: Sequence[Pod], host: Host) -> Rejection | None:

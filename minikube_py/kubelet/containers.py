@@ -12,6 +12,7 @@ from minikube_py.kubelet import resources, state
 from minikube_py.kubelet.dns import Hostname, Resolver
 from minikube_py.kubelet.env import expand
 from minikube_py.kubelet.resources import Amounts
+from minikube_py.meta import sysctls
 from minikube_py.types.pod import Container, Pod, PodSecurityContext, SeccompProfile, SecurityContext
 
 _MASKED = (
@@ -96,7 +97,7 @@ def sandbox_config(
         linux=v1.LinuxPodSandboxConfig(
             cgroup_parent=cgroup_parent,
             security_context=context,
-            sysctls={sysctl.name.replace("/", "."): sysctl.value for sysctl in spec.securityContext.sysctls},
+            sysctls={sysctls.normal(sysctl.name): sysctl.value for sysctl in spec.securityContext.sysctls},
             resources=v1.LinuxContainerResources(
                 cpu_period=resources.CPU_PERIOD,
                 cpu_shares=total.shares,

@@ -126,12 +126,13 @@ class Kubelet:
     def _host(self) -> Host:
         """The node as admission sees it."""
         node, name = self.node.informer.get(self.options.node_name), self.options.node_name
+        unsafe = self.options.settings.allowed_unsafe_sysctls
         if node is None:
-            return Host(name, self._allocatable, self.options.node_labels)
+            return Host(name, self._allocatable, self.options.node_labels, unsafe_sysctls=unsafe)
         # what others have added (extended resources) counts beside what this node says of itself
         features = node.status.features
         strict = features is not None and features.supplementalGroupsPolicy
-        return Host(name, {**node.status.allocatable, **self._allocatable}, node.metadata.labels, node.spec.taints, strict)
+        return Host(name, {**node.status.allocatable, **self._allocatable}, node.metadata.labels, node.spec.taints, strict, unsafe)
 
     def readdress(self, node_ips: tuple[str, ...]) -> None:
         """The machine has other addresses now: the Node says so at once, pods that use them at their next look."""

@@ -46,7 +46,7 @@ def test_what_fits_is_taken() -> None:
             {},
             {"hostNetwork": True, "securityContext": {"sysctls": [{"name": "net/ipv4/tcp_syncookies", "value": "1"}]}},
             "SysctlForbidden",
-            'forbidden sysctl: "net.ipv4.tcp_syncookies" not allowed with host net enabled',
+            'forbidden sysctl: "net.ipv4.tcp_syncookies" not allowed with host Net enabled',
         ),
         (
             {},
@@ -73,3 +73,21 @@ def test_a_taint_that_evicts_keeps_pods_out_but_those_of_the_node_s_own_manifest
     assert found is not None and found.reason == "TaintToleration"
     assert judge(pod(tolerations=[{"operator": "Exists"}]), [], tainted) is None
     assert judge(pod(metadata={"annotations": {"kubernetes.io/config.source": "file"}}), [], tainted) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "problem"),
+    [
+        ("net.core.somaxconn", {}, ""),
+        ("net/core/somaxconn", {}, ""),
+        ("net.core.somaxconn", {"hostNetwork": True}, "not allowed with host Net enabled"),
+        ("kernel.msgmax", {}, ""),
+        ("kernel.msgmax", {"hostIPC": True}, "not allowed with host IPC enabled"),
+        ("net.core.rmem_max", {}, "not allowlisted"),
+        ("net/ipv4/conf/eth0.100/rp_filter", {}, '"net.ipv4.conf.eth0/100.rp_filter" not allowlisted'),
+    ],
+)
+def test_what_the_administrator_allows_beside_the_safe_sysctls(name: str, spec: dict[str, Any], problem: str) -> None:
+    host = HOST._replace(unsafe_sysctls=("net.core.somaxconn", "kernel.msg*"))
+    found = judge(pod({}, **spec, securityContext={"sysctls": [{"name": name, "value": "1"}]}), [], host)
+    assert problem in found.message if found is not None else not problem
