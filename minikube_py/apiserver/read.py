@@ -21,7 +21,7 @@ from minikube_py.apiserver.negotiate import TABLE
 from minikube_py.apiserver.options import Continue, ListOptions
 from minikube_py.apiserver.present import Presenter
 from minikube_py.apiserver.selection import interest
-from minikube_py.apiserver.watch import Encode, EncodeBookmark, Interest, Progress, bookmark_line, select, watch
+from minikube_py.apiserver.watch import Encode, EncodeBookmark, Interest, Progress, bookmark, bookmark_line, select, watch
 from minikube_py.meta.errors import Expired, Timeout
 from minikube_py.store.api import Compacted, FutureRevision, Store
 
@@ -226,8 +226,9 @@ class Reader:
             return tables.event(call.resource, kind, value, include, now, headers=headers, version=version)
 
         def encode_bookmark(revision: int, end: bool) -> bytes:
-            value = b'{"metadata":{"resourceVersion":"%d"}}' % revision
-            return tables.event(call.resource, BOOKMARK, value, include, self._clock.time(), headers=False, version=version)
+            value = bookmark(call.ref.api_version, call.ref.kind, revision, end)
+            shown = "Metadata" if end else include  # a client finds the end in its annotation
+            return tables.event(call.resource, BOOKMARK, value, shown, self._clock.time(), headers=False, version=version)
 
         return encode, encode_bookmark
 

@@ -65,12 +65,8 @@ def opening(resource: Resource, meta: bytes, include: str, *, headers: bool = Tr
 
 
 def event(resource: Resource, kind: str, value: bytes, include: str, now: float, *, headers: bool, version: str = "v1") -> bytes:
-    """One watch event (ADDED, MODIFIED, DELETED, BOOKMARK) as a line; only the first of a watch has `headers`. A bookmark has no rows."""
-    if kind == "BOOKMARK":
-        meta = orjson.dumps({"resourceVersion": _version(value)})
-        body = table(resource, (), include, now, meta, headers=headers, version=version)
-    else:
-        body = table(resource, (value,), include, now, headers=headers, version=version)
+    """One watch event (ADDED, MODIFIED, DELETED, BOOKMARK) as a line; only the first of a watch has `headers`."""
+    body = table(resource, (value,), include, now, headers=headers, version=version)
     return b'{"type":"%b","object":%b}\n' % (kind.encode(), body)
 
 

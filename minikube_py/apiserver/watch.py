@@ -293,10 +293,15 @@ def default_bookmark(resource: Resource) -> EncodeBookmark:
 
 def bookmark_line(api_version: str, kind: str, revision: int, initial_end: bool) -> bytes:
     """The line of a bookmark."""
+    return frame(BOOKMARK, bookmark(api_version, kind, revision, initial_end))
+
+
+def bookmark(api_version: str, kind: str, revision: int, initial_end: bool) -> bytes:
+    """A bookmark's object: a revision, and whether it is the end of what there was when the watch began."""
     metadata: dict[str, object] = {"resourceVersion": str(revision)}
     if initial_end:
         metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
-    return frame(BOOKMARK, orjson.dumps({"kind": kind, "apiVersion": api_version, "metadata": metadata}))
+    return orjson.dumps({"kind": kind, "apiVersion": api_version, "metadata": metadata})
 
 
 def error_line(error: StatusError) -> bytes:

@@ -8,7 +8,9 @@ import orjson
 import pytest
 
 from minikube_py.apiserver import tables
+from minikube_py.apiserver.watch import bookmark
 from minikube_py.meta.errors import BadRequest
+from minikube_py.resources.api import Resource
 from minikube_py.resources.registry import built_in
 
 NOW = 1_700_000_000.0
@@ -85,9 +87,12 @@ def test_only_the_first_watch_event_defines_the_columns() -> None:
     assert later["object"]["columnDefinitions"] is None and later["object"]["rows"][0]["cells"][0] == "a"
 
 
-def test_a_bookmark_is_a_table_without_rows() -> None:
-    got = orjson.loads(tables.event(resource("configmaps"), "BOOKMARK", value(), "", NOW, headers=False))
-    assert got["object"]["metadata"] == {"resourceVersion": "7"} and got["object"]["rows"] == []
+@pytest.mark.parametrize("of", built_in(), ids=lambda r: r.ref.plural)
+def test_a_bookmark_is_a_table_with_a_row_of_nothing(of: Resource) -> None:
+    got = orjson.loads(tables.event(of, "BOOKMARK", bookmark(of.ref.api_version, of.ref.kind, 7, True), "", NOW, headers=False))
+    (row,) = got["object"]["rows"]
+    assert got["object"]["metadata"] == {"resourceVersion": "7"} and len(row["cells"]) == len(of.columns.definitions)
+    assert row["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
 
 
 def test_metadata_only() -> None:
