@@ -8,8 +8,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from minikube_py.nodesettings import NodeSettings
 
@@ -33,8 +34,7 @@ class ConfigError(Exception):
     """A setting is wrong; the message says which one and what it must be."""
 
 
-@dataclass(frozen=True)
-class Taint:
+class Taint(msgspec.Struct, frozen=True):
     """A taint that the node registers with."""
 
     key: str
@@ -42,8 +42,7 @@ class Taint:
     effect: str
 
 
-@dataclass(frozen=True)
-class ServerConfig:
+class ServerConfig(msgspec.Struct, frozen=True):
     """Everything that `minikube-py server` can be told."""
 
     data_dir: Path = DEFAULT_DATA_DIR
@@ -62,7 +61,7 @@ class ServerConfig:
     overlay: str = "vxlan"
     node_name: str = ""
     node_ip: Address | None = None
-    node_label: Mapping[str, str] = field(default_factory=dict)
+    node_label: Mapping[str, str] = msgspec.field(default_factory=dict)
     node_taint: tuple[Taint, ...] = ()
     container_runtime_endpoint: str = ""
     cgroup_root: str = ""
@@ -71,7 +70,7 @@ class ServerConfig:
     node_monitor_grace_period: float = 50.0
     default_not_ready_toleration_seconds: int = 300
     default_unreachable_toleration_seconds: int = 300
-    node_settings: NodeSettings = field(default_factory=NodeSettings)
+    node_settings: NodeSettings = msgspec.field(default_factory=NodeSettings)
     disable_agent: bool = False
     disable: frozenset[str] = frozenset()
     log_level: str = "info"
@@ -103,8 +102,7 @@ class ServerConfig:
         return self.service_cidr[1]
 
 
-@dataclass(frozen=True)
-class AgentConfig:
+class AgentConfig(msgspec.Struct, frozen=True):
     """Everything that `minikube-py agent` can be told; what the cluster decides, the server tells."""
 
     server: str
@@ -112,12 +110,12 @@ class AgentConfig:
     data_dir: Path = DEFAULT_DATA_DIR
     node_name: str = ""
     node_ip: Address | None = None
-    node_label: Mapping[str, str] = field(default_factory=dict)
+    node_label: Mapping[str, str] = msgspec.field(default_factory=dict)
     node_taint: tuple[Taint, ...] = ()
     container_runtime_endpoint: str = ""
     cgroup_root: str = ""
     default_local_storage_path: Path | None = None
-    node_settings: NodeSettings = field(default_factory=NodeSettings)
+    node_settings: NodeSettings = msgspec.field(default_factory=NodeSettings)
     log_level: str = "info"
     log_format: str = "text"
 

@@ -5,7 +5,7 @@ Flags are named like the kubelet's own, fields like KubeletConfiguration's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from minikube_py.meta import thresholds
 from minikube_py.meta.thresholds import Threshold
@@ -17,8 +17,7 @@ RESERVED = ("cpu", "memory", "ephemeral-storage")
 """What can be kept from pods."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeSettings:
+class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Times are in seconds, 0 is off; shares of the disk in percent."""
 
     eviction: tuple[Threshold, ...] = thresholds.parse(thresholds.DEFAULT_HARD)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
+
+import msgspec
 
 from minikube_py.meta.user import User
 from minikube_py.resources.api import Obj, Resource
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct):
     """One request, whichever transport brought it. Header names are lower-case; `query` keeps the last value of a repeated key; what may be
     repeated (exec's `command`) is read from `raw_query`."""
 
@@ -27,15 +27,14 @@ class Request:
     """The transport's own handle for a connection that is to become a byte tunnel (exec, logs by WebSocket); None in-process."""
 
 
-@dataclass(slots=True)
-class Response:
+class Response(msgspec.Struct):
     """An answer: `body` whole, or `stream` in chunks. A stream is a watch, told as it comes, unless it is `finite`: a long document, which
     may as well be compressed on its way. `over` says whether a client that takes nothing of it need not be waited for any longer."""
 
     status: int
     body: bytes = b""
     content_type: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     stream: AsyncIterator[bytes | Sequence[bytes]] | None = None
     finite: bool = False
     over: Callable[[], bool] | None = None
@@ -88,8 +87,7 @@ class Operation(enum.Enum):
     CONNECT = "CONNECT"
 
 
-@dataclass(slots=True)
-class AdmissionRequest:
+class AdmissionRequest(msgspec.Struct):
     """One write on its way: plugins may change `object` in place while admitting; `old` is the stored object, never to be changed."""
 
     operation: Operation
@@ -101,9 +99,9 @@ class AdmissionRequest:
     old: Obj | None
     user: User
     dry_run: bool = False
-    options: Obj = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    undos: list[Undo] = field(default_factory=list)
+    options: Obj = msgspec.field(default_factory=dict)
+    warnings: list[str] = msgspec.field(default_factory=list)
+    undos: list[Undo] = msgspec.field(default_factory=list)
     """What plugins have to take back if the write fails after all."""
 
 

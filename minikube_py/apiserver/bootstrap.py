@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from minikube_py.apiserver import bootstrap_roles
 from minikube_py.apiserver.authn import FRONT_PROXY_NAMES
@@ -45,15 +46,14 @@ DEFAULT_SERVICE_CIDR = "kubernetes"
 _PARALLEL = 24
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """What the bootstrap must know of the cluster: certificates as PEM, service ranges as CIDRs."""
 
     service_cidrs: tuple[str, ...]
     client_ca_pem: str = ""
     front_proxy_ca_pem: str = ""
-    front_proxy_names: Sequence[str] = field(default=FRONT_PROXY_NAMES)
-    cluster: Mapping[str, str] = field(default_factory=dict)
+    front_proxy_names: Sequence[str] = FRONT_PROXY_NAMES
+    cluster: Mapping[str, str] = msgspec.field(default_factory=dict)
     """What nodes must know, for the config map that they read."""
 
 

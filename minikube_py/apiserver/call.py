@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from minikube_py.apiserver.api import Request, Response
 from minikube_py.apiserver.negotiate import PLAIN, Output
@@ -14,8 +15,7 @@ from minikube_py.resources.api import Resource
 from minikube_py.types.meta import ResourceRef
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """`ref` is the served version that was asked for (the hub, or one that is converted); `warnings` collects what the answer warns of."""
 
     request: Request
@@ -23,7 +23,7 @@ class Call:
     resource: Resource
     ref: ResourceRef
     output: Output = PLAIN
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str] = msgspec.field(default_factory=list)
 
     @property
     def user_agent(self) -> str:

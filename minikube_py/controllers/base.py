@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -36,8 +35,7 @@ AT_ONCE = 48
 """Requests that a controller sends at once: enough for the log to commit them together, few enough not to hold the loop."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """What an administrator may set; periods in seconds. The names are kube-controller-manager's flags."""
 
     cluster_cidr: str = "10.42.0.0/16"
@@ -48,7 +46,7 @@ class Options:
     node_monitor_period: float = 5.0
     node_monitor_grace_period: float = 50.0
     node_startup_grace_period: float = 60.0
-    eviction_rates: Rates = field(default_factory=Rates)
+    eviction_rates: Rates = msgspec.field(default_factory=Rates)
     terminated_pod_gc_threshold: int = 12500
     pod_gc_period: float = 20.0
     pod_gc_quarantine: float = 40.0
@@ -56,20 +54,19 @@ class Options:
     discovery_period: float = 30.0
     root_ca: str = ""
     """The PEM bundle that every namespace gets as kube-root-ca.crt."""
-    authorities: Mapping[str, KeyPair] = field(default_factory=dict)
+    authorities: Mapping[str, KeyPair] = msgspec.field(default_factory=dict)
     """By signer name: who signs certificate signing requests."""
     reserved_names: frozenset[str] = frozenset()
     """Names and addresses of the API server: no node gets a serving certificate for them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """What controllers are built from. `client_for(name)` acts as system:serviceaccount:kube-system:<name>."""
 
     client_for: Callable[[str], Client]
     informers: Informers
-    options: Options = field(default_factory=Options)
-    clock: Clock = field(default_factory=SystemClock)
+    options: Options = msgspec.field(default_factory=Options)
+    clock: Clock = msgspec.field(default_factory=SystemClock)
 
 
 class Controller:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from minikube_py.types.core import Node
 from minikube_py.types.meta import ObjectMeta
@@ -33,8 +34,7 @@ class State(Enum):
     FULL = "FullDisruption"
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class Rates(msgspec.Struct, frozen=True):
     """How many nodes a second may be given up; the names are kube-controller-manager's flags."""
 
     node_eviction_rate: float = 0.1

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +38,12 @@ class _Checkpoint(msgspec.Struct, frozen=True):
     pod: ResourceRequirements | None = None
 
 
-@dataclass(slots=True)
-class _Known:
+class _Known(msgspec.Struct):
     allocation: Allocation
-    updated: dict[str, Amounts] = field(default_factory=dict)
+    updated: dict[str, Amounts] = msgspec.field(default_factory=dict)
     """What containers were given since they were made, by id."""
     actuated_pod: ResourceRequirements | None = None
-    conditions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    conditions: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     unsaved: bool = True
 
 

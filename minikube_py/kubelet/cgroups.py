@@ -10,8 +10,9 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from minikube_py.kubelet import resources
 from minikube_py.kubelet.resources import PodLimits
@@ -35,8 +36,7 @@ def kubepods(root: str) -> str:
     return f"{root.rstrip('/')}/kubepods"
 
 
-@dataclass(frozen=True, slots=True)
-class Hierarchies:
+class Hierarchies(msgspec.Struct, frozen=True):
     """Where cgroups are mounted: v1 directories by controller, or the one v2 directory."""
 
     unified: Path | None

@@ -7,10 +7,11 @@ container as it is: the next agent adopts what runs.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
+
+from msgspec.structs import replace
 
 from minikube_py import tunnel
 from minikube_py.aio import Clock, Component, Health, SystemClock
@@ -136,7 +137,7 @@ class Kubelet:
 
     def readdress(self, node_ips: tuple[str, ...]) -> None:
         """The machine has other addresses now: the Node says so at once, pods that use them at their next look."""
-        self.options = self.tools.options = dataclasses.replace(self.options, node_ips=node_ips)
+        self.options = self.tools.options = replace(self.options, node_ips=node_ips)
         self.node.readdress(self.options)
 
     def components(self) -> Sequence[tuple[str, Component]]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from minikube_py.meta.version import KUBERNETES_VERSION
 from minikube_py.nodesettings import NodeSettings
 from minikube_py.types.core import Taint
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KubeletOptions:
+class KubeletOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of one node. Names follow KubeletConfiguration where it has the thing."""
 
     node_name: str
@@ -34,11 +34,11 @@ class KubeletOptions:
     """The cgroup under which `kubepods` is made; "" is the root of the hierarchy, "/nodeX" keeps the nodes of one machine apart."""
     cgroups_per_qos: bool = True
     cgroup_driver: str = "cgroupfs"
-    settings: NodeSettings = field(default_factory=NodeSettings)
+    settings: NodeSettings = msgspec.field(default_factory=NodeSettings)
     port: int = 10250
     address: str = "0.0.0.0"
-    node_labels: Mapping[str, str] = field(default_factory=dict)
-    node_annotations: Mapping[str, str] = field(default_factory=dict)
+    node_labels: Mapping[str, str] = msgspec.field(default_factory=dict)
+    node_annotations: Mapping[str, str] = msgspec.field(default_factory=dict)
     register_with_taints: tuple[Taint, ...] = ()
     provider_id: str = ""
     version: str = KUBERNETES_VERSION

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from minikube_py.aio import Clock
 from minikube_py.client import Client
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
     from minikube_py.kubelet.worker import Ending
 
 
-@dataclass(slots=True, kw_only=True)
-class Tools:
+class Tools(msgspec.Struct, kw_only=True):
     """The shared parts. Each guards its own state; all run on one loop."""
 
     options: KubeletOptions
@@ -60,7 +60,7 @@ class Tools:
     """Whether a static pod has to wait for the one that it replaces."""
     mirror_of: Callable[[Pod], Pod | None]
     """What shows a static pod in the API, while there is one."""
-    allocatable: Mapping[str, str] = field(default_factory=dict)
-    restarts: BackoffTable = field(default_factory=BackoffTable)
-    admission: list[Callable[[Pod], Ending | None]] = field(default_factory=list)
+    allocatable: Mapping[str, str] = msgspec.field(default_factory=dict)
+    restarts: BackoffTable = msgspec.field(default_factory=BackoffTable)
+    admission: list[Callable[[Pod], Ending | None]] = msgspec.field(default_factory=list)
     """Who may refuse a pod that was never started: each says how it ends, or lets it in."""

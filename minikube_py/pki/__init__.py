@@ -13,11 +13,11 @@ import hashlib
 import os
 import ssl
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec.structs import replace
 
 from minikube_py.pki import contexts, issue, layout
 from minikube_py.pki.issue import KeyPair

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from minikube_py.pki.issue import LeafSpec, Usage
 
@@ -31,8 +32,7 @@ KUBELET = "client-kubelet"
 KUBELET_SERVING = "serving-kubelet"
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
+class Names(msgspec.Struct, frozen=True):
     """What the certificates of this server must say: `service_ips` are the first addresses of the service ranges, `node_ips` those under
     which the machine is reached, `tls_sans` further names or addresses that the user wants."""
 

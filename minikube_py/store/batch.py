@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from sys import intern
 from typing import NamedTuple
+
+import msgspec
 
 from minikube_py.store import reader, schema
 from minikube_py.store.api import Durability, RevisionMismatch, StoreDamaged, Transformer, Write
@@ -51,13 +52,12 @@ class Step(NamedTuple):
     source: int
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(msgspec.Struct):
     """What a batch comes to; `losers` by their place in it."""
 
-    steps: list[Step] = field(default_factory=list)
-    losers: dict[int, RevisionMismatch] = field(default_factory=dict)
-    heads: dict[str, Head | None] = field(default_factory=dict)
+    steps: list[Step] = msgspec.field(default_factory=list)
+    losers: dict[int, RevisionMismatch] = msgspec.field(default_factory=dict)
+    heads: dict[str, Head | None] = msgspec.field(default_factory=dict)
     """The heads as they will be, of the keys that change."""
 
 

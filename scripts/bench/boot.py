@@ -23,11 +23,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from scripts.bench import tree
 
+PACKAGE = Path(__file__).resolve().parents[2] / "minikube_py"
 TIMEOUT = 30.0
 
 
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--node-runs", type=int, default=3)
     options = parser.parse_args()
-    compileall.compile_dir(ROOT / "minikube_py", quiet=1)
+    compileall.compile_dir(PACKAGE, quiet=1)
     firsts, seconds = [], []
     for _ in range(options.runs):
         directory = Path(tempfile.mkdtemp(prefix="minikube-py-bench-"))

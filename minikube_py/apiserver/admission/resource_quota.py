@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
@@ -48,11 +47,10 @@ class Account(NamedTuple):
     used: Usage
 
 
-@dataclass(eq=False)
-class _Waiter:
+class _Waiter(msgspec.Struct, eq=False):
     request: AdmissionRequest
     done: asyncio.Future[None]
-    charged: Usages = field(default_factory=dict)
+    charged: Usages = msgspec.field(default_factory=dict)
 
 
 class ResourceQuota(Plugin):
