@@ -12,6 +12,8 @@ import json
 import shutil
 import sys
 
+from minikube_py.netfilter import legacy
+
 
 class Variant(enum.Enum):
     """The kernel interface, by the name that iptables gives its programs."""
@@ -61,7 +63,10 @@ async def _nft_in_use() -> bool:
 async def _legacy_works() -> bool:
     """Ask python-iptables, in a process of its own: it loads tens of MiB, and libxtables ends its process where it is displeased."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "minikube_py.netfilter.legacy", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        *(sys.executable, "-P", legacy.__file__),
+        env=legacy.environment(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
     )
     out, _ = await process.communicate()
     if process.returncode != 0:
