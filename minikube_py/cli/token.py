@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import secrets
@@ -112,6 +111,8 @@ def _random(length: int) -> str:
 
 def _call(data_dir: str, work: Callable[[Client], Awaitable[T]]) -> tuple[bytes, T]:
     """Do something as the administrator; the certificate that the server is trusted by, and what the work gave."""
+    import asyncio
+
     from minikube_py.client import Client
     from minikube_py.client.http import HttpTransport
     from minikube_py.client.kubeconfig import KubeconfigError, load

@@ -11,8 +11,20 @@ import pytest
 
 from minikube_py.cli.imports import quick_imports
 
-HEAVY = ("dnslib", "google.protobuf", "grpc", "iptc", "jsonpatch", "jwt", "multiprocessing", "pyroute2", "yaml")
-"""A control plane starts without these."""
+LIBRARIES = frozenset(
+    [
+        *("aiohappyeyeballs", "aiohttp", "aiosignal", "aiosqlite", "attr", "click", "cryptography", "frozenlist", "idna", "msgspec"),
+        *("multidict", "orjson", "propcache", "typing_extensions", "yarl"),
+    ]
+)
+"""What a control plane loads of other people's. Whatever else there is has to wait until somebody asks for what needs it."""
+NODE_LIBRARIES = frozenset({"dnslib", "google", "grpc"})
+"""What a node loads beside these."""
+OF_NODES = frozenset({"cri", "dns", "kubelet", "netfilter", "netlink", "network", "node", "proxy"})
+"""The package's own parts that a control plane starts without."""
+HEAVY = frozenset({"distutils", "multiprocessing", "setuptools", "unittest", "xml"})
+"""What neither loads of the standard library."""
+NOT_LIBRARIES = frozenset({"__main__", "cython_runtime", "minikube_py"})
 
 
 @pytest.mark.parametrize("before", [None, "/etc/ssl/certs/own.pem"])
@@ -31,11 +43,36 @@ def test_the_environment_and_the_collector_are_as_before(before: str | None, mon
         gc.unfreeze()
 
 
+def _loaded(*further: str) -> frozenset[str]:
+    """The names of all modules after the imports of a start."""
+    modules = ("minikube_py.cli.main", "minikube_py.server", "minikube_py.controllers", "minikube_py.scheduler", *further)
+    command = [sys.executable, "-c", f"import sys, {', '.join(modules)}; print(*sys.modules)"]
+    return frozenset(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+def _libraries(loaded: frozenset[str]) -> frozenset[str]:
+    """Other people's packages among them; what begins with an underscore is a part of one of them."""
+    roots = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names - NOT_LIBRARIES
+    return frozenset(root for root in roots if not root.startswith("_"))
+
+
 def test_a_control_plane_loads_no_more_than_it_needs() -> None:
-    loaded = """
-import sys, minikube_py.cli.main, minikube_py.server, minikube_py.controllers, minikube_py.scheduler
-print(*sys.modules)
-"""
-    shown = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout.split()
-    assert "minikube_py.server" in shown
-    assert [name for name in HEAVY if name in shown] == []
+    loaded = _loaded()
+    assert "minikube_py.server" in loaded
+    assert _libraries(loaded) - LIBRARIES == set()
+    assert {name for name in loaded if name.startswith("minikube_py.") and name.split(".")[1] in OF_NODES} == set()
+    assert HEAVY & loaded == set()
+
+
+def test_a_node_loads_no_more_than_it_needs() -> None:
+    loaded = _loaded("minikube_py.node", "minikube_py.dns")
+    assert _libraries(loaded) - LIBRARIES - NODE_LIBRARIES == set()
+    assert HEAVY & loaded == set()
+
+
+def test_the_command_line_alone_loads_no_server() -> None:
+    """--help, version and token answer at once."""
+    command = [sys.executable, "-c", "import sys, minikube_py.cli.main; print(*sys.modules)"]
+    loaded = frozenset(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    assert _libraries(loaded) - {"click", "msgspec", "typing_extensions"} == set()
+    assert "asyncio" not in loaded
