@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import datetime
 import hashlib
 import re
 import subprocess
@@ -54,14 +56,21 @@ def test_a_created_token_names_the_authority_and_is_good_until_it_is_deleted(ser
 
 
 def test_a_token_of_ones_own_ends_when_its_time_is_over_and_is_cleaned_away(server: Server) -> None:
-    assert token(server, "create", "--ttl", "2s", "abcdef.0123456789abcdef").returncode == 0
+    began = time.time()
+    assert token(server, "create", "--ttl", "1h", "abcdef.0123456789abcdef").returncode == 0
     assert user(server, "abcdef.0123456789abcdef") != 401
     assert user(server, "abcdef.0123456789abcdee") == 401
-    deadline = time.monotonic() + 10
+    secret = "/api/v1/namespaces/kube-system/secrets/bootstrap-token-abcdef"
+    end = datetime.datetime.fromisoformat(base64.b64decode(server.get(secret)["data"]["expiration"]).decode())
+    assert began + 3598 < end.timestamp() < time.time() + 3602
+    soon = datetime.datetime.fromtimestamp(time.time() + 2, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    patch = {"stringData": {"expiration": soon}}
+    assert server.request("PATCH", secret, patch, content_type="application/merge-patch+json").status == 200
+    deadline = time.monotonic() + 30
     while user(server, "abcdef.0123456789abcdef") != 401:
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    while server.request("GET", "/api/v1/namespaces/kube-system/secrets/bootstrap-token-abcdef").status != 404:
+    while server.request("GET", secret).status != 404:
         assert time.monotonic() < deadline
         time.sleep(0.1)
 

@@ -92,11 +92,11 @@ def test_faults_of_json(body: bytes, message: str) -> None:
     "body", [b"[" * 10_000, b"[" * 10_000 + b"]" * 10_000, b'{"a":' * 10_000 + b"1" + b"}" * 10_000, b"[" * 300 + b"]" * 300]
 )
 def test_deep_nesting_is_refused_at_once(body: bytes) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     for parse in (parse_json, parse_yaml):
         with pytest.raises(DecodeError, match=TOO_DEEP):
             parse(body)
-    assert time.perf_counter() - started < 0.1
+    assert time.thread_time() - started < 0.1
 
 
 def test_text_that_is_no_unicode_is_read_as_go_reads_it() -> None:
@@ -184,13 +184,13 @@ def test_faults_of_yaml(body: bytes, message: str) -> None:
 def test_a_few_lines_cannot_stand_for_gigabytes() -> None:
     lines = [f"a0: &a0 [{','.join(['lol'] * 9)}]"]
     lines += [f"a{i + 1}: &a{i + 1} [{','.join([f'*a{i}'] * 9)}]" for i in range(9)]
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(DecodeError, match="document contains excessive aliasing"):
         parse_yaml("\n".join(lines).encode())
     long = "a: &a " + "x" * 60_000 + "\nb: [" + ",".join(["*a"] * 20_000) + "]"
     with pytest.raises(DecodeError, match=r"document contains excessive aliasing|bytes, more than"):
         parse_yaml(long.encode())
-    assert time.perf_counter() - started < 0.25
+    assert time.thread_time() - started < 0.25
 
 
 def test_the_size_of_yaml_is_bounded_and_json_goes_on() -> None:
@@ -202,7 +202,7 @@ def test_the_size_of_yaml_is_bounded_and_json_goes_on() -> None:
 
 
 def test_numbers_that_would_keep_a_matcher_busy() -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(DecodeError, match="cannot unmarshal number 1e999"):
         parse_json(b"[0." + b"1" * 10**6 + b",1e999]")
-    assert time.perf_counter() - started < 0.2
+    assert time.thread_time() - started < 0.2

@@ -152,7 +152,7 @@ def test_a_merge_keeps_everything_and_the_order_of_the_patch(live: list[str], wa
 def test_long_lists_merge_in_linear_time() -> None:
     items = [{"name": f"c{i}", "image": "1"} for i in range(20_000)]
     order = [{"name": item["name"]} for item in reversed(items)]
-    started = time.perf_counter()
+    started = time.thread_time()
     result = patched(containers(*items), {"spec": {"$setElementOrder/containers": order, "containers": [*reversed(items)]}})
     assert [item["name"] for item in result["spec"]["containers"]] == [item["name"] for item in order]
-    assert time.perf_counter() - started < 2
+    assert time.thread_time() - started < 2

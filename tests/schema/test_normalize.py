@@ -208,19 +208,19 @@ def test_types_tell_how_lists_are_keyed(definitions: Definitions) -> None:
 
 def test_a_great_many_unknown_fields_are_no_great_work() -> None:
     obj = {"spec": {"containers": [{f"x{i}": i} for i in range(50_000)]}, **{f"y{i}": {} for i in range(50_000)}}
-    started = time.perf_counter()
+    started = time.thread_time()
     unknown = load().schema(*POD).normalize(obj)
-    assert time.perf_counter() - started < 0.5
+    assert time.thread_time() - started < 0.5
     assert (unknown[0], unknown[99], len(unknown)) == ("spec.containers[0].x0", "spec.containers[99].x99", 100)
     assert not any(obj["spec"]["containers"]) and list(obj) == ["spec"]
 
 
 def test_texts_that_would_keep_a_matcher_busy() -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     for obj in (
         {"spec": {"containers": [{"resources": {"limits": {"cpu": "0" * 10**6 + "x"}}}]}},
         {"metadata": {"creationTimestamp": "2026-01-02T03:04:05." + "1" * 10**6}},
     ):
         with pytest.raises(DecodeError):
             normalized(POD, obj)
-    assert time.perf_counter() - started < 0.2
+    assert time.thread_time() - started < 0.2
