@@ -8,8 +8,10 @@ data.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
+from minikube_py.client import Client
 from minikube_py.control import Watch
 from minikube_py.controllers.base import Context, Controller, change, controller_uid
 from minikube_py.controllers.persistentvolume_plan import claim_uses
@@ -49,12 +51,16 @@ def _shut_down(pod: Pod) -> bool:
     return pod.metadata.deletionTimestamp is not None and pod.metadata.deletionGracePeriodSeconds == 0
 
 
-def _edit(finalizer: str, what: str) -> Any:
+async def _write(client: Client, object_: PersistentVolumeClaim | PersistentVolume, finalizer: str, what: str) -> None:
+    """Do what the plan says; an object that has gone meanwhile needs nothing any more."""
+
     def edit(live: dict[str, Any]) -> None:
         held = [f for f in live["metadata"].get("finalizers") or () if f != finalizer]
         live["metadata"]["finalizers"] = [*held, finalizer] if what == "add" else held
 
-    return edit
+    if what:
+        with suppress(NotFound):
+            await change(client, object_, edit)
 
 
 class ClaimProtectionController(Controller):
@@ -88,11 +94,7 @@ class ClaimProtectionController(Controller):
         what = plan(meta, CLAIM_FINALIZER, used)
         if what == "remove" and any(uses(pod, claim) for pod in (await self.client.list(Pod, meta.namespace)).items):
             return None
-        if what:
-            try:
-                await change(self.client, claim, _edit(CLAIM_FINALIZER, what))
-            except NotFound:
-                return None
+        await _write(self.client, claim, CLAIM_FINALIZER, what)
         return None
 
 
@@ -114,9 +116,6 @@ class VolumeProtectionController(Controller):
         volume = self._volumes.get(key)
         if volume is None:
             return None
-        if what := plan(volume.metadata, VOLUME_FINALIZER, used=volume.status.phase == "Bound"):
-            try:
-                await change(self.client, volume, _edit(VOLUME_FINALIZER, what))
-            except NotFound:
-                return None
+        what = plan(volume.metadata, VOLUME_FINALIZER, used=volume.status.phase == "Bound")
+        await _write(self.client, volume, VOLUME_FINALIZER, what)
         return None
