@@ -69,5 +69,5 @@ def watched(nodes: Nodes | None) -> Iterator[Footprint]:
 
 
 def _memory(nodes: Nodes) -> int:
-    processes = [node.process.pid for node in (nodes.server, *nodes.agents) if node.process is not None]
+    processes = [node.process.pid for node in nodes.members if node.process is not None]
     return sum(sum(tree.memory(pid).values()) for pid in processes)

@@ -64,9 +64,14 @@ class Nodes:
     registry: Registry | None = None
 
     @property
+    def members(self) -> Sequence[Cluster | Agent]:
+        """The nodes, the server's first."""
+        return (self.server, *self.agents)
+
+    @property
     def names(self) -> list[str]:
         """The nodes' names, the server's first."""
-        return [self.server.node_name, *(agent.node_name for agent in self.agents)]
+        return [member.node_name for member in self.members]
 
     def join_token(self, *arguments: str) -> str:
         """A new token, as the command line makes it."""
@@ -79,7 +84,7 @@ class Nodes:
     def ready(self, timeout: float = 40) -> None:
         """Until every node is Ready."""
         deadline = time.monotonic() + timeout
-        for node in (self.server, *self.agents):
+        for node in self.members:
             while not self.is_ready(node.node_name):
                 node.must_run()
                 assert time.monotonic() < deadline, f"{node.node_name} is not ready: {node.log()[-4000:]}"
@@ -111,7 +116,7 @@ def nodes(
         try:
             yield made
         finally:
-            for node in (*made.agents, made.server):
+            for node in reversed(made.members):
                 node.stop()
             if made.registry is not None:
                 made.registry.stop()

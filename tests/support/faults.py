@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from tests.e2e.objects import Object, pod, service, web
 from tests.support.cluster import Agent, Cluster, Nodes
@@ -40,7 +41,7 @@ class Watched:
     @property
     def members(self) -> list[Cluster | Agent]:
         """The nodes, the server's first."""
-        return [self.nodes.server, *self.nodes.agents]
+        return list(self.nodes.members)
 
     def check(self) -> None:
         """Nothing that was acknowledged is lost, no pod was touched, everybody was answered."""
@@ -88,8 +89,8 @@ def deploy(nodes: Nodes) -> None:
     for number in range(len(nodes.names)):
         kubectl("rollout", "status", f"deployment/web-{number}", "--timeout=60s")
     address = kubectl.field(".spec.clusterIP", "service/both")
-    for member in (nodes.server, *nodes.agents):
-        eventually(lambda member=member: answers(member, address), "the Service is not there on every node")
+    for member in nodes.members:
+        eventually(partial(answers, member, address), "the Service is not there on every node")
 
 
 def answers(member: Cluster | Agent, address: str) -> bool:
@@ -112,9 +113,9 @@ def containers(kubectl: Kubectl) -> dict[str, tuple[str, int]]:
 def victims(nodes: Nodes) -> dict[str, Callable[[], None]]:
     """What can be killed, by name: the programs and their containerds."""
     made: dict[str, Callable[[], None]] = {}
-    for member in (nodes.server, *nodes.agents):
-        made[member.node_name] = lambda member=member: _kill(member)
-        made[f"{member.node_name}'s containerd"] = lambda member=member: _kill_containerd(member)
+    for member in nodes.members:
+        made[member.node_name] = partial(_kill, member)
+        made[f"{member.node_name}'s containerd"] = partial(_kill_containerd, member)
     return made
 
 
