@@ -126,6 +126,17 @@ class Supervisor:
             await self.stop(name)
 
 
+async def wait_at_most(event: asyncio.Event, seconds: float | None) -> bool:
+    """Wait for an event, at most so long (None: for ever); whether it has come.
+
+    Not asyncio.wait_for: in Python 3.11 it loses a cancellation that comes with the event, and whoever waits would never end.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
+
+
 async def cancel(task: asyncio.Task[Any]) -> None:
     """Cancel a task and wait until it has ended, whatever it raises in ending."""
     task.cancel()

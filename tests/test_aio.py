@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from minikube_py.aio import Backoff, Health, LagProbe, Supervisor, Tasks
+from minikube_py.aio import Backoff, Health, LagProbe, Supervisor, Tasks, wait_at_most
 
 
 def test_backoff_doubles_up_to_its_limit_and_starts_over() -> None:
@@ -13,6 +13,20 @@ def test_backoff_doubles_up_to_its_limit_and_starts_over() -> None:
     assert [backoff.next() for _ in range(4)] == [1, 2, 4, 5]
     backoff.reset()
     assert backoff.next() == 1
+
+
+async def test_an_event_is_waited_for_so_long_and_a_cancellation_is_never_lost() -> None:
+    event = asyncio.Event()
+    assert not await wait_at_most(event, 0.01)
+    asyncio.get_running_loop().call_soon(event.set)
+    assert await wait_at_most(event, None)
+    event.clear()
+    waiting = asyncio.create_task(wait_at_most(event, 10))
+    await asyncio.sleep(0)
+    event.set()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
 
 
 async def test_a_failed_component_is_degraded_and_restarted() -> None:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from minikube_py.aio import Clock, Health, SystemClock
+from minikube_py.aio import Clock, Health, SystemClock, wait_at_most
 from minikube_py.apiserver import service_fields
 from minikube_py.apiserver.allocation import (
     MANAGED_BY,
@@ -100,12 +100,8 @@ class AllocationRepair:
                 log.warning("repair of service addresses failed", extra={"error": str(error)})
                 health.degraded(str(error))
                 again = _RETRY
-            try:
-                async with asyncio.timeout(again):
-                    await self._changed.wait()
-            except TimeoutError:
-                continue
-            await asyncio.sleep(_SETTLE)
+            if await wait_at_most(self._changed, again):
+                await asyncio.sleep(_SETTLE)
 
     async def repair(self) -> float | None:
         """One pass; the seconds after which the next one is due even if nothing changes."""

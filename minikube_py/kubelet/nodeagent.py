@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import Any
 
-from minikube_py.aio import Backoff, Clock, Health
+from minikube_py.aio import Backoff, Clock, Health, wait_at_most
 from minikube_py.client import Client, Patch
 from minikube_py.client.transport import TransportError
 from minikube_py.control import EventRecorder, Informer
@@ -92,11 +92,7 @@ class NodeAgent:
                 log.warning("node status not written", extra={"error": str(error)})
                 health.degraded(str(error))
                 delay = backoff.next()
-            try:
-                async with asyncio.timeout(delay):
-                    await self._woken.wait()
-            except TimeoutError:
-                pass
+            await wait_at_most(self._woken, delay)
             self._woken.clear()
 
     def readdress(self, options: KubeletOptions) -> None:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from minikube_py.aio import Backoff, Clock, Health
+from minikube_py.aio import Backoff, Clock, Health, wait_at_most
 from minikube_py.client import Client
 from minikube_py.client.transport import TransportError
 from minikube_py.kubelet import manifests
@@ -122,11 +122,7 @@ class StaticPods:
         backoff = Backoff(first=0.2, limit=10.0)
         delay: float | None = None
         while True:
-            try:
-                async with asyncio.timeout(delay):
-                    await self._woken.wait()
-            except TimeoutError:
-                pass
+            await wait_at_most(self._woken, delay)
             self._woken.clear()
             owner = node()
             if owner is None:

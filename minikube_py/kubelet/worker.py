@@ -8,13 +8,12 @@ containers are ended with their grace, what the pod used is given back, the last
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from minikube_py.aio import Backoff, cancel
+from minikube_py.aio import Backoff, cancel, wait_at_most
 from minikube_py.client.transport import TransportError
 from minikube_py.cri import errors
 from minikube_py.kubelet import garbage, logs, resize
@@ -133,9 +132,7 @@ class PodWorker:
         delay: float | None = None
         try:
             while not self.finished:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(delay):
-                        await self._woken.wait()
+                await wait_at_most(self._woken, delay)
                 self._woken.clear()
                 try:
                     delay = await self._sync()

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final, NamedTuple
 
-from minikube_py.aio import Health
+from minikube_py.aio import Health, wait_at_most
 from minikube_py.control import Informer
 from minikube_py.netlink import MachineChanges
 from minikube_py.network import links, vxlan
@@ -65,12 +65,8 @@ class Overlay:
                 health.degraded("; ".join([*(f"{p.what}: {p.error.strerror}" for p in problems), *silent]))
             else:
                 health.well()
-            try:
-                # what there is may be taken away by somebody; where there is nothing, nobody need look
-                async with asyncio.timeout(self._options.check_interval if wanted.routes else None):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
+            # what there is may be taken away by somebody; where there is nothing, nobody need look
+            await wait_at_most(self._changed, self._options.check_interval if wanted.routes else None)
 
     async def _unless_nodes_change(self, probe: Coroutine[Any, Any, list[str]]) -> list[str] | None:
         """What the probe found; None where the nodes have changed before it ended: they do not wait for it.

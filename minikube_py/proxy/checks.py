@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from minikube_py.aio import wait_at_most
 from minikube_py.proxy.health import PORT, Answer, ProxyHealth, check_answer, proxy_answer
 from minikube_py.proxy.model import HealthCheck
 from minikube_py.types.core import Node
@@ -48,11 +49,7 @@ class HealthListeners:
             while True:
                 self._changed.clear()
                 whole = await self._match()
-                try:
-                    async with asyncio.timeout(None if whole else _RETRY_SECONDS):
-                        await self._changed.wait()
-                except TimeoutError:
-                    pass
+                await wait_at_most(self._changed, None if whole else _RETRY_SECONDS)
         finally:
             for _, server in self._open.values():
                 server.close()

@@ -13,7 +13,7 @@ import random as random_module
 import time
 from collections.abc import Callable, Sequence
 
-from minikube_py.aio import Clock, Health, SystemClock, Tasks, cancel
+from minikube_py.aio import Clock, Health, SystemClock, Tasks, cancel, wait_at_most
 from minikube_py.client import Client
 from minikube_py.control import EventRecorder, Informers
 from minikube_py.meta.errors import NotFound
@@ -252,7 +252,7 @@ class Scheduler:
                 continue
             if queued is None:
                 self._woken.clear()
-                await self._wait(self.queue.next_due(self._clock.monotonic()))
+                await wait_at_most(self._woken, self.queue.next_due(self._clock.monotonic()))
                 until = time.perf_counter() + SLICE
                 continue
             await self._room.acquire()
@@ -260,14 +260,6 @@ class Scheduler:
             if time.perf_counter() > until:
                 await asyncio.sleep(0)
                 until = time.perf_counter() + SLICE
-
-    async def _wait(self, delay: float | None) -> None:
-        # not wait_for: in Python 3.11 it loses a cancellation that comes with the wake-up, and the component would never end
-        try:
-            async with asyncio.timeout(delay):
-                await self._woken.wait()
-        except TimeoutError:
-            return
 
     def _schedule(self, queued: Queued, writes: Tasks) -> None:
         info = queued.info

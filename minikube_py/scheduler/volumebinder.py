@@ -7,9 +7,8 @@ in the claim. What is picked counts as taken from the moment of the decision, so
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
-from minikube_py.aio import Clock
+from minikube_py.aio import Clock, wait_at_most
 from minikube_py.client import Client, Patch
 from minikube_py.scheduler import volumes
 from minikube_py.scheduler.nodeinfo import NodeInfo
@@ -96,10 +95,7 @@ class VolumeBinder:
                     )
             if self._clock.monotonic() > deadline:
                 raise VolumeBindingError("binding volumes: context deadline exceeded")
-            changed = self._changed
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK):
-                    await changed.wait()
+            await wait_at_most(self._changed, _LOOK)
 
 
 def _claims(reserved: Volumes) -> tuple[PersistentVolumeClaim, ...]:
