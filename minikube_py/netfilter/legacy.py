@@ -1,22 +1,13 @@
 """The helper process that speaks to the legacy tables by python-iptables: prints, as JSON, the chains of every table that it can open.
 
-Run as a file, without the package around it, in `environment()`. A process of its own, because libxtables ends the process that displeases
-it, and because two threads in it do the same. Every node waits for it at its start, so it loads no more than it must.
+Run as a file, without the package around it, in the environment that variant.py makes. A process of its own, because libxtables ends the
+process that displeases it, and because two threads in it do the same. Every node waits for it at its start: it loads no more than it must.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
-import sysconfig
-from collections.abc import Mapping
-
-
-def environment() -> Mapping[str, str]:
-    """In which python-iptables loads in a fifth of the time. It wants distutils, for which setuptools would put its own unless it is told
-    at the start of the process, and it looks for its own library with the help of gcc unless it is told where that is."""
-    return {"SETUPTOOLS_USE_DISTUTILS": "stdlib", "IPTABLES_LIBDIR": sysconfig.get_path("platlib"), **os.environ}
 
 
 def chains() -> dict[str, list[str]]:
