@@ -20,9 +20,10 @@ from minikube_py.client import Client
 from minikube_py.client.transport import TransportError
 from minikube_py.control import ControlLoop, EventRecorder, Informer, Informers, Watch
 from minikube_py.controllers.node_zones import Rates
-from minikube_py.meta.errors import StatusError, not_found
+from minikube_py.meta.errors import NotFound, StatusError, not_found
 from minikube_py.pki.issue import KeyPair
-from minikube_py.types.meta import ObjectMeta, V, controller_of
+from minikube_py.types.meta import Object, ObjectMeta, V, controller_of, timestamp
+from minikube_py.types.pod import Pod
 
 log = logging.getLogger(__name__)
 
@@ -282,6 +283,27 @@ async def slow_start(count: int, act: Callable[[], Awaitable[Any]]) -> tuple[int
             await asyncio.gather(*(one() for _ in range(size)))
             batch *= 2
     return succeeded, failure
+
+
+async def delete_pod(
+    controller: Controller, owner: Object, pods: Fresh[Pod], pod: Pod, *, gone_at_once: bool = False
+) -> StatusError | None:
+    """Ask for the end of an owner's pod, and say so on the owner; what went wrong. `gone_at_once`: one that still ends counts no more."""
+    meta = pod.metadata
+    try:
+        await controller.client.delete(Pod, meta.name, meta.namespace, uid=meta.uid)
+    except NotFound:
+        pods.deleted(pod)
+        return None
+    except StatusError as error:
+        controller.events.record(owner, "Warning", "FailedDelete", f"Error deleting: {error.message}")
+        return error
+    if gone_at_once:
+        pods.deleted(pod)
+    else:
+        pods.ending(pod, timestamp(controller.clock.time()))
+    controller.events.record(owner, "Normal", "SuccessfulDelete", f"Deleted pod: {meta.name}")
+    return None
 
 
 def namespace_is_ending(error: Failure) -> bool:

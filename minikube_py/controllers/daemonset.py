@@ -20,6 +20,7 @@ from minikube_py.controllers.base import (
     Fresh,
     Pace,
     change,
+    delete_pod,
     in_batches,
     merge_status,
     namespace_is_ending,
@@ -31,7 +32,7 @@ from minikube_py.controllers.pods import next_available
 from minikube_py.meta.errors import NotFound, StatusError
 from minikube_py.meta.selectors import matches
 from minikube_py.types.core import Node
-from minikube_py.types.meta import controller_of, timestamp
+from minikube_py.types.meta import controller_of
 from minikube_py.types.pod import Pod
 from minikube_py.types.workload import ControllerRevision, DaemonSet
 
@@ -181,22 +182,8 @@ class DaemonSetController(Controller):
             _, failure = await slow_start(len(nodes), create)
             if failure is not None and not namespace_is_ending(failure):
                 self.events.record(found, "Warning", "FailedCreate", f"Error creating: {failure}")
-        failures = [f for f in await in_batches(todo.delete, lambda pod: self._delete(found, pod)) if f is not None]
+        failures = [f for f in await in_batches(todo.delete, lambda pod: delete_pod(self, found, self._pods, pod)) if f is not None]
         return failure or (failures[0] if failures else None)
-
-    async def _delete(self, found: DaemonSet, pod: Pod) -> StatusError | None:
-        meta = pod.metadata
-        try:
-            await self.client.delete(Pod, meta.name, meta.namespace, uid=meta.uid)
-        except NotFound:
-            self._pods.deleted(pod)
-        except StatusError as error:
-            self.events.record(found, "Warning", "FailedDelete", f"Error deleting: {error.message}")
-            return error
-        else:
-            self._pods.ending(pod, timestamp(self.clock.time()))
-            self.events.record(found, "Normal", "SuccessfulDelete", f"Deleted pod: {meta.name}")
-        return None
 
     async def _merge_equal(
         self, found: DaemonSet, keep: ControllerRevision, revisions: Sequence[ControllerRevision], pods: Sequence[Pod]

@@ -22,6 +22,7 @@ from minikube_py.controllers.base import (
     Fresh,
     Pace,
     change,
+    delete_pod,
     in_batches,
     merge_status,
     namespace_is_ending,
@@ -118,10 +119,10 @@ class JobController(Controller):
         return shown - released
 
     async def _apply(self, job: Job, step: Plan) -> Failure | None:
-        results = await in_batches(step.end, lambda pod: self._delete(job, pod))
+        results = await in_batches(step.end, lambda pod: delete_pod(self, job, self._pods, pod))
         if step.remove:
             await in_batches(step.remove, lambda pod: self._release(job, pod))
-            results += await in_batches(step.remove, lambda pod: self._delete(job, pod))
+            results += await in_batches(step.remove, lambda pod: delete_pod(self, job, self._pods, pod))
         failures = [failure for failure in results if failure is not None]
         if failures:
             return failures[0]
@@ -139,20 +140,6 @@ class JobController(Controller):
         if failure is not None and not namespace_is_ending(failure):
             self.events.record(job, "Warning", "FailedCreate", f"Error creating: {failure}")
         return failure
-
-    async def _delete(self, job: Job, pod: Pod) -> StatusError | None:
-        meta = pod.metadata
-        try:
-            await self.client.delete(Pod, meta.name, meta.namespace, uid=meta.uid)
-        except NotFound:
-            self._pods.deleted(pod)
-        except StatusError as error:
-            self.events.record(job, "Warning", "FailedDelete", f"Error deleting: {error.message}")
-            return error
-        else:
-            self._pods.ending(pod, timestamp(self.clock.time()))
-            self.events.record(job, "Normal", "SuccessfulDelete", f"Deleted pod: {meta.name}")
-        return None
 
     async def _release(self, job: Job, pod: Pod) -> StatusError | None:
         """Take the finalizer off; gives what went wrong."""

@@ -21,6 +21,7 @@ from minikube_py.controllers.base import (
     Pace,
     change,
     controller_uid,
+    delete_pod,
     in_batches,
     merge_status,
     namespace_is_ending,
@@ -38,7 +39,7 @@ from minikube_py.controllers.pods import (
     with_condition,
     without_condition,
 )
-from minikube_py.meta.errors import NotFound, StatusError
+from minikube_py.meta.errors import NotFound
 from minikube_py.meta.selectors import matches
 from minikube_py.types.meta import controller_of
 from minikube_py.types.pod import Pod, is_ready, is_terminal
@@ -189,22 +190,12 @@ class _SetController(Controller, Generic[S]):
                 self.events.record(replica_set, "Warning", "FailedCreate", f"Error creating: {failure}")
             return failure
         if todo.delete:
-            failures = [f for f in await in_batches(todo.delete, lambda pod: self._delete(replica_set, pod)) if f is not None]
+            failures = [
+                f
+                for f in await in_batches(todo.delete, lambda pod: delete_pod(self, replica_set, self._pods, pod, gone_at_once=True))
+                if f is not None
+            ]
             return failures[0] if failures else None
-        return None
-
-    async def _delete(self, replica_set: S, pod: Pod) -> StatusError | None:
-        name = pod.metadata.name
-        try:
-            await self.client.delete(Pod, name, pod.metadata.namespace, uid=pod.metadata.uid)
-        except NotFound:
-            self._pods.deleted(pod)
-        except StatusError as error:
-            self.events.record(replica_set, "Warning", "FailedDelete", f"Error deleting: {error.message}")
-            return error
-        else:
-            self._pods.deleted(pod)
-            self.events.record(replica_set, "Normal", "SuccessfulDelete", f"Deleted pod: {name}")
         return None
 
     async def _write_status(self, replica_set: S, new: ReplicaSetStatus) -> None:
