@@ -6,7 +6,7 @@ it is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from minikube_py.kubelet import resources, sysctls
@@ -23,6 +23,10 @@ class Rejection(NamedTuple):
 
     reason: str
     message: str
+
+
+Handler = Callable[[Pod], Rejection | None]
+"""Says why the node does not take a pod; None where it has nothing against it (upstream's lifecycle.PodAdmitHandler)."""
 
 
 class Host(NamedTuple):

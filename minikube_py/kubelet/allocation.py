@@ -19,7 +19,7 @@ import msgspec
 from minikube_py.aio import Clock
 from minikube_py.control import EventRecorder
 from minikube_py.kubelet import admission, resize
-from minikube_py.kubelet.admission import Host, Rejection
+from minikube_py.kubelet.admission import Handler, Host, Rejection
 from minikube_py.kubelet.resize import Allocation
 from minikube_py.kubelet.resources import Amounts
 from minikube_py.kubelet.state import ContainerRecord
@@ -64,6 +64,8 @@ class Allocations:
     ) -> None:
         self._directory, self._events, self._clock = directory, events, clock
         self._active, self._host, self._wake = active, host, wake
+        self.handlers: tuple[Handler, ...] = (self._judge,)
+        """Who may refuse a pod of which nothing was ever started, in the order in which they are asked."""
         self._known: dict[str, _Known] = {}
         self._pending: set[str] = set()
 
@@ -103,8 +105,10 @@ class Allocations:
         uid = pod.metadata.uid
         if uid in self._known:
             return None
-        if not started and (rejection := admission.judge(pod, self._others(uid), self._host())) is not None:
-            return rejection
+        if not started:
+            for handler in self.handlers:
+                if (rejection := handler(pod)) is not None:
+                    return rejection
         known = self._known[uid] = _Known(resize.allocation_of(pod), actuated_pod=pod.spec.resources)
         for condition in pod.status.conditions:
             if condition.type in (PENDING, IN_PROGRESS):
@@ -112,6 +116,9 @@ class Allocations:
                     condition.type, condition.reason, condition.message, condition.observedGeneration, condition.lastTransitionTime or ""
                 )
         return None
+
+    def _judge(self, pod: Pod) -> Rejection | None:
+        return admission.judge(pod, self._others(pod.metadata.uid), self._host())
 
     def _others(self, uid: str) -> list[Pod]:
         found = ((other, self._known.get(other.metadata.uid)) for other in self._active() if other.metadata.uid != uid)

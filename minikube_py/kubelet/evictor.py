@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from minikube_py.aio import Health
 from minikube_py.cri import errors
 from minikube_py.kubelet import eviction
+from minikube_py.kubelet.admission import Rejection
 from minikube_py.kubelet.eviction import Decision, Observations
 from minikube_py.kubelet.measure import Measure
 from minikube_py.kubelet.pods import Pods
@@ -43,10 +44,10 @@ class Evictor:
         self.conditions: tuple[str, ...] = ()
         """The pressure that the node is under: the types of its conditions."""
 
-    def refuse(self, pod: Pod) -> Ending | None:
-        """How a pod ends that must not start on a node under pressure."""
+    def admit(self, pod: Pod) -> Rejection | None:
+        """An admission handler: some pods must not start on a node under pressure."""
         message = eviction.refusal(self.conditions, pod)
-        return Ending("Failed", eviction.REASON, message, rejected=True) if message else None
+        return Rejection(eviction.REASON, message) if message else None
 
     async def run(self, health: Health) -> None:
         """Look, act, and look again, until cancelled."""

@@ -122,7 +122,8 @@ class Kubelet:
         self.collector = Collector(self.tools, self.pods, measure, lambda: self.node.node)
         self.evictor = Evictor(self.tools, self.pods, measure, self.collector.reclaim, lambda: self.node.node, self._pressure_changed)
         self.shutdown = Shutdown(self.tools, self.pods, lambda: self.node.node, self._shutting_down)
-        self.tools.admission += [self.shutdown.refuse, self.evictor.refuse]
+        allocations = self.tools.allocations
+        allocations.handlers = (self.shutdown.admit, self.evictor.admit, *allocations.handlers)
 
     def _host(self) -> Host:
         """The node as admission sees it."""

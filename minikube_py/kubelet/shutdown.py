@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from minikube_py.kubelet.admission import Rejection
 from minikube_py.kubelet.pods import Pods
 from minikube_py.kubelet.tools import Tools
 from minikube_py.kubelet.worker import Ending, PodWorker
@@ -64,9 +65,9 @@ class Shutdown:
         """Where it is said when the pods have ended."""
         return self._tools.options.root_dir / STATE_FILE
 
-    def refuse(self, pod: Pod) -> Ending | None:
-        """How a pod ends that comes too late."""
-        return Ending("Failed", "NodeShutdown", "Pod was rejected as the node is shutting down.", rejected=True) if self.begun else None
+    def admit(self, pod: Pod) -> Rejection | None:
+        """An admission handler: a pod may come too late."""
+        return Rejection("NodeShutdown", "Pod was rejected as the node is shutting down.") if self.begun else None
 
     async def begin(self) -> None:
         """End all pods; returns when they have ended, or their time is over. Once is enough."""

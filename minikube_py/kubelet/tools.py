@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -28,9 +27,6 @@ from minikube_py.kubelet.volumes.claims import Claims
 from minikube_py.types.core import ConfigMap, Secret
 from minikube_py.types.network import Service
 from minikube_py.types.pod import Pod
-
-if TYPE_CHECKING:
-    from minikube_py.kubelet.worker import Ending
 
 
 class Tools(msgspec.Struct, kw_only=True):
@@ -62,5 +58,3 @@ class Tools(msgspec.Struct, kw_only=True):
     """What shows a static pod in the API, while there is one."""
     allocatable: Mapping[str, str] = msgspec.field(default_factory=dict)
     restarts: BackoffTable = msgspec.field(default_factory=BackoffTable)
-    admission: list[Callable[[Pod], Ending | None]] = msgspec.field(default_factory=list)
-    """Who may refuse a pod that was never started: each says how it ends, or lets it in."""

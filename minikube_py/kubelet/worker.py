@@ -69,7 +69,6 @@ class PodWorker:
         self._replaced: set[str] = set()
         self._waiting: dict[str, Waiting] = {}
         self._not_before = 0.0
-        self._admitted = False
         self._backed_off: set[str] = set()
         self._subscribers: set[asyncio.Event] = set()
         self._start_time = timestamp(tools.clock.time())
@@ -162,7 +161,7 @@ class PodWorker:
         if pod is not None and present and not self.state.sandboxes and is_static(pod) and self._tools.is_blocked(pod):
             return None  # woken when the pod of before has ended
         if self._ending is None:
-            self._ending = self._why_end(present) or self._why_refused()
+            self._ending = self._why_end(present)
         if pod is None or self._ending is not None:
             return await self._end(present)
         return await self._keep(self._tools.allocations.grant(pod))
@@ -190,20 +189,6 @@ class PodWorker:
         if rejection is not None:
             self._tools.events.record(pod, "Warning", rejection.reason, rejection.message)
             return Ending("Failed", rejection.reason, f"Pod was rejected: {rejection.message}", rejected=True)
-        return None
-
-    def _why_refused(self) -> Ending | None:
-        """A pod of which nothing was ever started may not be let in."""
-        pod = self._pod
-        if self._admitted or pod is None:
-            return None
-        self._admitted = True
-        if pod.status.startTime is not None or self.state.sandboxes:
-            return None
-        for refuse in self._tools.admission:
-            if (ending := refuse(pod)) is not None:
-                self._tools.events.record(pod, "Warning", ending.reason, ending.message)
-                return ending._replace(message=f"Pod was rejected: {ending.message}")
         return None
 
     def _deadline_left(self, pod: Pod) -> float | None:
