@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import force_setattr
 
 from minikube_py.cri.archive import ImageConfig, Layer, image_archive
 from minikube_py.cri.images import import_archive
@@ -116,11 +117,11 @@ async def test_memory_is_won_back_from_the_pod_that_uses_more_than_it_asked_for(
         settings = NodeSettings(
             eviction=thresholds.parse([f"memory.available<{left.available + 20 * MIB}"]), eviction_pressure_transition_period=2.0
         )
-        object.__setattr__(node.options, "settings", settings)
+        force_setattr(node.options, "settings", settings)
         greedy = await node.wait("greedy", evicted)
         assert greedy.status.message.startswith("The node was low on resource: memory. Threshold quantity: ")
         assert "Container main was using " in greedy.status.message and ", request is 10Mi, has larger" in greedy.status.message
-        object.__setattr__(node.options, "settings", NodeSettings(eviction=()))
+        force_setattr(node.options, "settings", NodeSettings(eviction=()))
         assert [r for r, _ in await node.events(NODE)].count("EvictionThresholdMet") >= 1
         assert "NodeHasInsufficientMemory" in [r for r, _ in await node.events(NODE)]
         assert (await node.pod("modest")).status.phase == (await node.pod("critical")).status.phase == "Running"
