@@ -14,7 +14,7 @@ from typing import NamedTuple
 from minikube_py.kubelet.fields import Addresses, FieldError, field_value, resource_value
 from minikube_py.types.core import ConfigMap, Secret
 from minikube_py.types.network import Service
-from minikube_py.types.pod import Container, EnvVarSource, FileKeySelector, Pod
+from minikube_py.types.pod import Container, EnvVarSource, FileKeySelector, KeySelector, Pod
 
 
 class EnvError(Exception):
@@ -108,32 +108,26 @@ def _reference(pod: Pod, container: Container, source: EnvVarSource, sources: So
     except FieldError as error:
         raise EnvError(str(error)) from error
     if source.configMapKeyRef is not None:
-        ref = source.configMapKeyRef
-        config_map = sources.config_map(ref.name)
-        if config_map is None:
-            if ref.optional:
-                return None
-            raise EnvError(f'configmap "{ref.name}" not found')
-        if ref.key not in config_map.data:
-            if ref.optional:
-                return None
-            raise EnvError(f"couldn't find key {ref.key} in ConfigMap {pod.metadata.namespace}/{ref.name}")
-        return config_map.data[ref.key]
+        config_map = sources.config_map(source.configMapKeyRef.name)
+        return _by_key(pod, source.configMapKeyRef, "ConfigMap", config_map.data if config_map is not None else None)
     if source.secretKeyRef is not None:
-        ref = source.secretKeyRef
-        secret = sources.secret(ref.name)
-        if secret is None:
-            if ref.optional:
-                return None
-            raise EnvError(f'secret "{ref.name}" not found')
-        if ref.key not in secret.data:
-            if ref.optional:
-                return None
-            raise EnvError(f"couldn't find key {ref.key} in Secret {pod.metadata.namespace}/{ref.name}")
-        return _decode(secret.data[ref.key])
+        secret = sources.secret(source.secretKeyRef.name)
+        found = _by_key(pod, source.secretKeyRef, "Secret", secret.data if secret is not None else None)
+        return _decode(found) if found is not None else None
     if source.fileKeyRef is not None:
         return _from_file(source.fileKeyRef, sources.key_files)
     return None
+
+
+def _by_key(pod: Pod, ref: KeySelector, kind: str, data: Mapping[str, str] | None) -> str | None:
+    """What stands under a key of a config map or secret, or None where that is allowed. `data` is None where there is no such object."""
+    if data is not None and ref.key in data:
+        return data[ref.key]
+    if ref.optional:
+        return None
+    if data is None:
+        raise EnvError(f'{kind.lower()} "{ref.name}" not found')
+    raise EnvError(f"couldn't find key {ref.key} in {kind} {pod.metadata.namespace}/{ref.name}")
 
 
 def _from_file(ref: FileKeySelector, files: Mapping[tuple[str, str], str | None]) -> str | None:

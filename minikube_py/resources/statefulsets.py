@@ -22,6 +22,17 @@ _MUTABLE = (
 _RETENTION = ("Delete", "Retain")
 
 
+def _default_update(spec: Obj, **rolling: int) -> None:
+    """The update strategy: rolling, with these defaults, unless the user says otherwise."""
+    update = spec.setdefault("updateStrategy", {})
+    if not update.get("type"):
+        update["type"] = "RollingUpdate"
+    if update["type"] == "RollingUpdate":
+        if update.get("rollingUpdate") is None:
+            update["rollingUpdate"] = {}
+        fill(update["rollingUpdate"], **rolling)
+
+
 class StatefulSetStrategy(WorkloadStrategy):
     """Pods with names and claims that last."""
 
@@ -35,13 +46,7 @@ class StatefulSetStrategy(WorkloadStrategy):
         fill(spec, replicas=1, revisionHistoryLimit=10)
         if not spec.get("podManagementPolicy"):
             spec["podManagementPolicy"] = "OrderedReady"
-        update = spec.setdefault("updateStrategy", {})
-        if not update.get("type"):
-            update["type"] = "RollingUpdate"
-        if update["type"] == "RollingUpdate":
-            if update.get("rollingUpdate") is None:
-                update["rollingUpdate"] = {}
-            fill(update["rollingUpdate"], partition=0)
+        _default_update(spec, partition=0)
         fill(spec, persistentVolumeClaimRetentionPolicy=dict)
         retention = spec["persistentVolumeClaimRetentionPolicy"]
         for field in ("whenDeleted", "whenScaled"):
@@ -110,13 +115,7 @@ class DaemonSetStrategy(WorkloadStrategy):
 
     def default_spec(self, spec: Obj) -> None:
         fill(spec, revisionHistoryLimit=10)
-        update = spec.setdefault("updateStrategy", {})
-        if not update.get("type"):
-            update["type"] = "RollingUpdate"
-        if update["type"] == "RollingUpdate":
-            if update.get("rollingUpdate") is None:
-                update["rollingUpdate"] = {}
-            fill(update["rollingUpdate"], maxUnavailable=1, maxSurge=0)
+        _default_update(spec, maxUnavailable=1, maxSurge=0)
 
     def validate_spec(self, spec: Obj) -> Faults:
         update = spec.get("updateStrategy") or {}
