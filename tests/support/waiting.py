@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 
-async def until(condition: Callable[[], object | Awaitable[object]], timeout: float = 10.0, what: str = "") -> None:
+async def until(condition: Callable[[], object | Awaitable[object]], timeout: float = 30.0, what: str = "") -> None:
     """Ask until the condition, plain or async, is true. Fails the test after `timeout` seconds."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
