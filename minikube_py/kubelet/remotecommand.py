@@ -1,30 +1,25 @@
-"""Ends the remotecommand protocol of WebSocket clients (kubectl exec, attach, cp) and speaks SPDY to the runtime in their place.
+"""Ends the remotecommand protocol of WebSocket clients (kubectl exec, attach, cp): the client's side of a remote command.
 
-Why: runtimes know WebSocket only up to v4.channel.k8s.io, which cannot say that standard input has ended; SPDY can, and every runtime
-speaks it. What flows through: a client's messages, each one channel's number and bytes, become data on the runtime's stream of that
-channel, and back. What always holds: a side that does not take its data is not read for, so nothing piles up; the status comes after the
-last output; when either side has gone the other is closed, and the runtime sees its streams end.
+What flows through: a client's messages, each one channel's number and bytes, become calls of the runtime's side, and what that side puts
+out becomes messages. Whether that side is a process of containerd's (`nativecommand`) or streams of the runtime's server (`spdycommand`)
+is no concern here. What always holds: a side that does not take its data is not read for, so nothing piles up; the status comes after the
+last output, whatever became of the runtime, since silence would mean success; when either side has gone the other is closed.
 
 Channels (KEP-4006): 0 stdin, 1 stdout, 2 stderr, 3 status, 4 resize; 255 and a channel's number close it (v5 only).
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
-import contextlib
 import logging
-import socket
-import struct
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-import orjson
 from aiohttp import WSMsgType, web
 
 from minikube_py import tunnel
-from minikube_py.kubelet import spdy, websocket
+from minikube_py.kubelet import commandstatus, websocket
 
 log = logging.getLogger(__name__)
 
@@ -32,22 +27,8 @@ V5, V4, V4_BASE64 = "v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel
 PROTOCOLS = (V5, V4, V4_BASE64)
 
 STDIN, STDOUT, STDERR, STATUS, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
-_NAMES = {STATUS: "error", STDIN: "stdin", STDOUT: "stdout", STDERR: "stderr", RESIZE: "resize"}
-"""The runtime's names for its streams, in the order in which clients open them."""
-_PIECE = 32 * 1024
 _STATUS_LIMIT = 64 * 1024
-_OPENING = 30.0
-_LOST = orjson.dumps(
-    {
-        "metadata": {},
-        "status": "Failure",
-        "message": "Internal error occurred: the runtime ended the stream without a status",
-        "reason": "InternalError",
-        "details": {"causes": [{"message": "the runtime ended the stream without a status"}]},
-        "code": 500,
-    }
-)
-"""What the client is told when the runtime goes away: silence would mean success."""
+_LOST = commandstatus.internal_error("the runtime ended the stream without a status")
 
 
 class Streams(NamedTuple):
@@ -58,161 +39,40 @@ class Streams(NamedTuple):
     stderr: bool
     tty: bool
 
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """The channels that the runtime opens streams for."""
-        asked = {STATUS: True, STDIN: self.stdin, STDOUT: self.stdout, STDERR: self.stderr, RESIZE: self.tty}
-        return tuple(channel for channel in _NAMES if asked[channel])
 
-
-class Runtime:
-    """A connection to the runtime's streaming server with one stream a channel.
-
-    A command may end while its input is still being sent; the runtime then breaks the connection off, behind the status. So the socket is
-    read to its end whatever became of writing to it.
-    """
-
-    def __init__(self, connection: socket.socket, held: bytes) -> None:
-        self._socket, self._buffer = connection, bytearray(held)
-        self._loop = asyncio.get_running_loop()
-        self._stream: dict[int, int] = {}
-        self._channel: dict[int, int] = {}
-        self._ended: set[int] = set()
-        self._sending = asyncio.Lock()
-        self._pings = b""
-
-    async def open(self, streams: Streams) -> None:
-        """Open the streams, and wait until the runtime has taken all of them: what came before, it would drop. Raises ConnectionError."""
-        opener = spdy.Opener()
-        frames = b""
-        for channel in streams.channels:
-            number, frame = opener.open({"streamtype": _NAMES[channel]})
-            self._stream[channel], self._channel[number] = number, channel
-            frames += frame
-        await self._write(frames)
-        waiting = set(self._channel)
-        while waiting:
-            head, body = await self._control()
-            if head.kind == spdy.Kind.SYN_REPLY:
-                waiting.discard(struct.unpack_from(">I", body)[0])
-            elif head.kind in (spdy.Kind.GOAWAY, spdy.Kind.RST_STREAM):
-                raise ConnectionError("the runtime has refused a stream")
+class Command(Protocol):
+    """The runtime's side of a remote command."""
 
     async def send(self, channel: int, data: bytes) -> None:
-        """Pass data on, once there is room. What is for a stream that is not there, or has ended, is dropped."""
-        number = self._stream.get(channel)
-        if number is None or channel in self._ended:
-            return
-        for at in range(0, len(data), _PIECE):
-            piece = data[at : at + _PIECE]
-            await self._pass(channel, spdy.data_head(number, len(piece)) + piece)
+        """Pass on data of STDIN or RESIZE, once there is room. What nobody takes is dropped."""
 
     async def end(self, channel: int) -> None:
-        """Say that a stream's input has ended."""
-        number = self._stream.get(channel)
-        if number is not None and channel not in self._ended:
-            await self._pass(channel, spdy.data_head(number, 0, spdy.FIN))
-            self._ended.add(channel)
+        """Say that the input has ended."""
 
-    async def output(self) -> AsyncIterator[tuple[int, bytes]]:
-        """(channel, bytes) until every stream of output has ended, or the connection, or what comes is no SPDY."""
-        left = {channel for channel in (STDOUT, STDERR, STATUS) if channel in self._stream}
-        with contextlib.suppress(OSError, ValueError):
-            while left:
-                head = spdy.head(await self._exactly(spdy.HEAD))
-                if head.kind == spdy.Kind.DATA:
-                    channel, missing = self._channel.get(head.stream, -1), head.length
-                    while missing:
-                        data = await self._some(missing)
-                        missing -= len(data)
-                        yield channel, data
-                    if head.flags & spdy.FIN:
-                        left.discard(channel)
-                    continue
-                body = await self._exactly(head.length)
-                if head.kind == spdy.Kind.PING:
-                    await self._answer(body)
-                elif head.kind == spdy.Kind.GOAWAY:
-                    return
-                elif head.kind == spdy.Kind.RST_STREAM:
-                    left.discard(self._channel.get(struct.unpack_from(">I", body)[0], -1))
+    def output(self) -> AsyncIterator[tuple[int, bytes]]:
+        """(channel, bytes) of STDOUT, STDERR and STATUS until all of them have ended, or the runtime has gone."""
 
     def close(self) -> None:
-        """Close the connection: the runtime sees every stream end."""
-        self._socket.close()
-
-    async def _pass(self, channel: int, frame: bytes) -> None:
-        try:
-            await self._write(frame)
-        except OSError:
-            self._ended.add(channel)  # nobody takes it any more; the output says how it went
-
-    async def _write(self, frame: bytes) -> None:
-        async with self._sending:
-            pings, self._pings = self._pings, b""
-            await self._loop.sock_sendall(self._socket, pings + frame)
-
-    async def _answer(self, body: bytes) -> None:
-        """Answer a ping, now or with the next frame: who reads does not wait for who writes."""
-        self._pings += spdy.ping(body)
-        if not self._sending.locked():
-            await self._write(b"")
-
-    async def _control(self) -> tuple[spdy.Head, bytes]:
-        head = spdy.head(await self._exactly(spdy.HEAD))
-        return head, await self._exactly(head.length)
-
-    async def _exactly(self, length: int) -> bytes:
-        while len(self._buffer) < length:
-            await self._fill()
-        data = bytes(self._buffer[:length])
-        del self._buffer[:length]
-        return data
-
-    async def _some(self, limit: int) -> bytes:
-        if not self._buffer:
-            await self._fill()
-        return await self._exactly(min(limit, len(self._buffer)))
-
-    async def _fill(self) -> None:
-        data = await self._loop.sock_recv(self._socket, 2 * _PIECE)
-        if not data:
-            raise ConnectionError("the runtime has closed the connection")
-        self._buffer += data
+        """The client has gone, or knows all: let go of the command."""
 
 
-async def connect(url: str, streams: Streams, connect: tunnel.Connect) -> Runtime:
-    """Open the streams of a runtime's streaming URL. Raises OSError, TimeoutError, and Refused."""
-    runtime = Runtime(*(await websocket.spdy(url, V4, connect)).end.socket())
-    try:
-        async with asyncio.timeout(_OPENING):
-            await runtime.open(streams)
-    except ValueError as error:
-        runtime.close()
-        raise ConnectionError(str(error)) from error
-    except BaseException:
-        runtime.close()
-        raise
-    return runtime
-
-
-async def serve(request: web.BaseRequest, protocol: str, streams: Streams, runtime: Runtime) -> None:
+async def serve(request: web.BaseRequest, protocol: str, streams: Streams, command: Command) -> None:
     """Accept a client's WebSocket with one of PROTOCOLS and pass on what comes until either side has ended; closes both."""
     try:
         client = _Client(await websocket.accept(request, protocol), protocol)
         try:
             # a client knows by a first message that it is connected
-            await client.send(min(set(streams.channels) & {STDOUT, STDERR, STATUS}), b"")
-            await tunnel.until_either(client.input(runtime), _output(runtime, client))
+            await client.send(STDOUT if streams.stdout else STDERR if streams.stderr else STATUS, b"")
+            await tunnel.until_either(client.input(command), _output(command, client))
         finally:
             await client.socket.close()
     finally:
-        runtime.close()
+        command.close()
 
 
-async def _output(runtime: Runtime, client: _Client) -> None:
+async def _output(command: Command, client: _Client) -> None:
     status = b""
-    async for channel, data in runtime.output():
+    async for channel, data in command.output():
         if channel != STATUS:
             await client.send(channel, data)
         elif len(status) < _STATUS_LIMIT:
@@ -234,7 +94,7 @@ class _Client:
         else:
             await self.socket.send_bytes(bytes((channel,)) + data)
 
-    async def input(self, runtime: Runtime) -> None:
+    async def input(self, command: Command) -> None:
         """Pass on what the client sends, until it ends."""
         async for message in self.socket:
             data = message.data.encode() if isinstance(message.data, str) else message.data
@@ -246,15 +106,15 @@ class _Client:
             if self._closes and channel == CLOSE:
                 if len(data) != 2:
                     return
-                await runtime.end(data[1])
+                await command.end(data[1])
             elif self._base64:
                 try:
-                    await self._pass(runtime, channel - ord("0"), base64.b64decode(data[1:], validate=True))
+                    await self._pass(command, channel - ord("0"), base64.b64decode(data[1:], validate=True))
                 except binascii.Error:
                     log.debug("a message that is not base64", extra={"channel": channel})
             else:
-                await self._pass(runtime, channel, data[1:])
+                await self._pass(command, channel, data[1:])
 
-    async def _pass(self, runtime: Runtime, channel: int, data: bytes) -> None:
+    async def _pass(self, command: Command, channel: int, data: bytes) -> None:
         if channel in (STDIN, RESIZE):
-            await runtime.send(channel, data)
+            await command.send(channel, data)

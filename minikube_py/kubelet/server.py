@@ -52,9 +52,11 @@ class KubeletServer:
         listener = await loop.create_server(server, options.address, options.port, ssl=self._tls, reuse_address=True)
         health.well()
         try:
+            await self._streams.commands.adopt()
             await asyncio.Event().wait()
         finally:
             listener.close()
+            await self._streams.commands.close()
             await server.shutdown(1.0)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:

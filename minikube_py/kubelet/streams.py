@@ -1,8 +1,9 @@
 """exec, attach and port-forward at the node's endpoint: from a request to a stream between the client and the container runtime.
 
 Policy: which container or sandbox is meant, and which of three ways its client's protocol goes. SPDY, and WebSocket as the runtime knows
-it, are tunnelled as bytes; WebSocket's remotecommand protocols (v5 and v4) end here, and so does SPDY within a WebSocket; the runtime gets
-SPDY in both cases. What always holds: who cannot be served hears so before the upgrade, in upstream's words.
+it, are tunnelled as bytes; WebSocket's remotecommand protocols (v5 and v4) end here, and so does SPDY within a WebSocket. For exec the
+runtime is then asked for a process (`nativecommand`); for attach, and where it has no such thing, it gets SPDY. What always holds: who
+cannot be served hears so before the upgrade, in upstream's words.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from aiohttp import web
 
 from minikube_py import tunnel
 from minikube_py.cri.v1 import api_pb2 as v1
-from minikube_py.kubelet import remotecommand, websocket
+from minikube_py.kubelet import remotecommand, spdycommand, websocket
+from minikube_py.kubelet.nativecommand import Commands
 from minikube_py.kubelet.pods import Pods
 from minikube_py.kubelet.refused import Refused
 from minikube_py.kubelet.state import ContainerRecord
@@ -32,6 +34,7 @@ class StreamServer:
 
     def __init__(self, tools: Tools, pods: Pods, connect: tunnel.Connect) -> None:
         self._tools, self._pods, self._connect = tools, pods, connect
+        self.commands = Commands(tools.cri, tools.options.root_dir / "commands")
 
     async def execute(self, request: web.BaseRequest, namespace: str, name: str, uid: str, container: str) -> web.StreamResponse:
         """A command in a container. Raises Refused and CriError."""
@@ -40,8 +43,14 @@ class StreamServer:
         record = running(find(self._pods, namespace, name, uid), container)
         if record is None:
             raise Refused(500, f'container not found ("{container}")')
-        asked = v1.ExecRequest(container_id=record.id, cmd=query.get("command", []), **_flags(streams))
-        return await self._remote_command(request, streams, await self._tools.cri.exec(asked))
+        words = query.get("command", [])
+        if (protocol := _protocol(request)) is not None:
+            command = await self.commands.prepare(record.id, words, streams)
+            if command is not None:
+                await remotecommand.serve(request, protocol, streams, command)
+                return web.Response()  # never sent: the connection was the stream's
+        asked = v1.ExecRequest(container_id=record.id, cmd=words, **_flags(streams))
+        return await self._at_the_runtimes_server(request, streams, await self._tools.cri.exec(asked))
 
     async def attach(self, request: web.BaseRequest, namespace: str, name: str, uid: str, container: str) -> web.StreamResponse:
         """The standard streams of a container; whether it has a terminal is its own affair. Raises Refused and CriError."""
@@ -52,7 +61,7 @@ class StreamServer:
             raise Refused(500, f"container {container} not found in pod {name}_{namespace}")
         spec = next((c for c in everybody(worker) if c.name == container), None)
         asked = v1.AttachRequest(container_id=record.id, **(_flags(streams) | {"tty": spec is not None and spec.tty}))
-        return await self._remote_command(request, streams, await self._tools.cri.attach(asked))
+        return await self._at_the_runtimes_server(request, streams, await self._tools.cri.attach(asked))
 
     async def port_forward(self, request: web.BaseRequest, namespace: str, name: str, uid: str) -> web.StreamResponse:
         """Ports of a pod. Raises Refused and CriError."""
@@ -72,12 +81,11 @@ class StreamServer:
         await websocket.serve_tunnel(request, backend)
         return web.Response()  # never sent: the connection was the stream's
 
-    async def _remote_command(self, request: web.BaseRequest, streams: remotecommand.Streams, url: str) -> web.StreamResponse:
-        protocol = next((p for p in websocket.requested(request) or () if p in remotecommand.PROTOCOLS), None)
-        if protocol is None:
+    async def _at_the_runtimes_server(self, request: web.BaseRequest, streams: remotecommand.Streams, url: str) -> web.StreamResponse:
+        if (protocol := _protocol(request)) is None:
             return await self._pass_on(request, url)
         try:
-            runtime = await remotecommand.connect(url, streams, self._connect)
+            runtime = await spdycommand.connect(url, streams, self._connect)
         except (OSError, TimeoutError) as error:
             raise _unreachable(error) from error
         await remotecommand.serve(request, protocol, streams, runtime)
@@ -129,6 +137,11 @@ def running(worker: PodWorker, container: str) -> ContainerRecord | None:
     """A container of the pod, if it runs."""
     record = worker.state.of(container)
     return record if record is not None and record.running else None
+
+
+def _protocol(request: web.BaseRequest) -> str | None:
+    """Which of WebSocket's remotecommand protocols the client is answered in, if it asks for one."""
+    return next((p for p in websocket.requested(request) or () if p in remotecommand.PROTOCOLS), None)
 
 
 def _streams(query: dict[str, list[str]]) -> remotecommand.Streams:
