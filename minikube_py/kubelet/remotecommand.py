@@ -56,6 +56,13 @@ class Command(Protocol):
         """The client has gone, or knows all: let go of the command."""
 
 
+class Client(Protocol):
+    """The client's side, as the output sees it."""
+
+    async def send(self, channel: int, data: bytes) -> None:
+        """Send bytes of a channel, once the client takes them."""
+
+
 async def serve(request: web.BaseRequest, protocol: str, streams: Streams, command: Command) -> None:
     """Accept a client's WebSocket with one of PROTOCOLS and pass on what comes until either side has ended; closes both."""
     try:
@@ -63,14 +70,15 @@ async def serve(request: web.BaseRequest, protocol: str, streams: Streams, comma
         try:
             # a client knows by a first message that it is connected
             await client.send(STDOUT if streams.stdout else STDERR if streams.stderr else STATUS, b"")
-            await tunnel.until_either(client.input(command), _output(command, client))
+            await tunnel.until_either(client.input(command), pass_output(command, client))
         finally:
             await client.socket.close()
     finally:
         command.close()
 
 
-async def _output(command: Command, client: _Client) -> None:
+async def pass_output(command: Command, client: Client) -> None:
+    """Pass on what a command puts out, and how it ended behind that."""
     status = b""
     async for channel, data in command.output():
         if channel != STATUS:

@@ -30,8 +30,8 @@ class SpdyCommand:
     """
 
     def __init__(self, connection: socket.socket, held: bytes) -> None:
-        self._socket, self._buffer = connection, bytearray(held)
-        self._loop = asyncio.get_running_loop()
+        self._socket, self._loop = connection, asyncio.get_running_loop()
+        self._reader = spdy.Reader(lambda: self._loop.sock_recv(connection, 2 * _PIECE), held)
         self._stream: dict[int, int] = {}
         self._channel: dict[int, int] = {}
         self._ended: set[int] = set()
@@ -49,7 +49,8 @@ class SpdyCommand:
         await self._write(frames)
         waiting = set(self._channel)
         while waiting:
-            head, body = await self._control()
+            head = await self._reader.head()
+            body = await self._reader.body(head)
             if head.kind == spdy.Kind.SYN_REPLY:
                 waiting.discard(struct.unpack_from(">I", body)[0])
             elif head.kind in (spdy.Kind.GOAWAY, spdy.Kind.RST_STREAM):
@@ -76,17 +77,17 @@ class SpdyCommand:
         left = {channel for channel in (STDOUT, STDERR, STATUS) if channel in self._stream}
         with contextlib.suppress(OSError, ValueError):
             while left:
-                head = spdy.head(await self._exactly(spdy.HEAD))
+                head = await self._reader.head()
                 if head.kind == spdy.Kind.DATA:
                     channel, missing = self._channel.get(head.stream, -1), head.length
                     while missing:
-                        data = await self._some(missing)
+                        data = await self._reader.some(missing)
                         missing -= len(data)
                         yield channel, data
                     if head.flags & spdy.FIN:
                         left.discard(channel)
                     continue
-                body = await self._exactly(head.length)
+                body = await self._reader.body(head)
                 if head.kind == spdy.Kind.PING:
                     await self._answer(body)
                 elif head.kind == spdy.Kind.GOAWAY:
@@ -114,28 +115,6 @@ class SpdyCommand:
         self._pings += spdy.ping(body)
         if not self._sending.locked():
             await self._write(b"")
-
-    async def _control(self) -> tuple[spdy.Head, bytes]:
-        head = spdy.head(await self._exactly(spdy.HEAD))
-        return head, await self._exactly(head.length)
-
-    async def _exactly(self, length: int) -> bytes:
-        while len(self._buffer) < length:
-            await self._fill()
-        data = bytes(self._buffer[:length])
-        del self._buffer[:length]
-        return data
-
-    async def _some(self, limit: int) -> bytes:
-        if not self._buffer:
-            await self._fill()
-        return await self._exactly(min(limit, len(self._buffer)))
-
-    async def _fill(self) -> None:
-        data = await self._loop.sock_recv(self._socket, 2 * _PIECE)
-        if not data:
-            raise ConnectionError("the runtime has closed the connection")
-        self._buffer += data
 
 
 async def connect(url: str, streams: Streams, connect: tunnel.Connect) -> SpdyCommand:

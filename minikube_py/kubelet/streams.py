@@ -1,22 +1,22 @@
 """exec, attach and port-forward at the node's endpoint: from a request to a stream between the client and the container runtime.
 
-Policy: which container or sandbox is meant, and which of three ways its client's protocol goes. SPDY, and WebSocket as the runtime knows
-it, are tunnelled as bytes; WebSocket's remotecommand protocols (v5 and v4) end here, and so does SPDY within a WebSocket. For exec the
-runtime is then asked for a process (`nativecommand`); for attach, and where it has no such thing, it gets SPDY. What always holds: who
-cannot be served hears so before the upgrade, in upstream's words.
+Policy: which container or sandbox is meant, and which way its client's protocol goes. exec ends here, by WebSocket and by SPDY alike, and
+the runtime is asked for a process (`nativecommand`). For attach, and where the runtime has no such thing, it gets SPDY: made here for
+clients of WebSocket's remotecommand protocols (v5 and v4), tunnelled as bytes for those who speak it; so it is for port-forward, out of the
+WebSocket where it comes in one. What always holds: who cannot be served hears so before the upgrade, in upstream's words.
 """
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any, cast
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
 
 from minikube_py import tunnel
 from minikube_py.cri.v1 import api_pb2 as v1
-from minikube_py.kubelet import remotecommand, spdycommand, websocket
+from minikube_py.kubelet import remotecommand, spdyclient, spdycommand, websocket
+from minikube_py.kubelet.connection import taken
 from minikube_py.kubelet.nativecommand import Commands
 from minikube_py.kubelet.pods import Pods
 from minikube_py.kubelet.refused import Refused
@@ -43,11 +43,14 @@ class StreamServer:
         record = running(find(self._pods, namespace, name, uid), container)
         if record is None:
             raise Refused(500, f'container not found ("{container}")')
-        words = query.get("command", [])
-        if (protocol := _protocol(request)) is not None:
+        words, protocol = query.get("command", []), _protocol(request)
+        if protocol is not None or spdyclient.is_asked_for(request):
             command = await self.commands.prepare(record.id, words, streams)
             if command is not None:
-                await remotecommand.serve(request, protocol, streams, command)
+                if protocol is not None:
+                    await remotecommand.serve(request, protocol, streams, command)
+                else:
+                    await spdyclient.serve(request, streams, command)
                 return web.Response()  # never sent: the connection was the stream's
         asked = v1.ExecRequest(container_id=record.id, cmd=words, **_flags(streams))
         return await self._at_the_runtimes_server(request, streams, await self._tools.cri.exec(asked))
@@ -106,16 +109,8 @@ class StreamServer:
             raise _unreachable(error) from error
         if backend.status != 101:
             raise Refused(backend.status, (await tunnel.refusal(backend)).decode("utf-8", "replace"))
-        previous = cast("Any", request.protocol)
-        transport = cast("asyncio.Transport", request.transport)
-        client = tunnel.End()
-        transport.set_protocol(client)
-        client.adopt(transport, bytes(previous._message_tail))
-        try:
+        async with taken(request) as client:
             await tunnel.run_on_socket(client, backend)
-        finally:
-            # the handler's own bookkeeping must see the end of a connection that it is no longer told of
-            asyncio.get_running_loop().call_soon(previous.connection_lost, None)
         return web.Response()  # never sent: the connection was the tunnel's
 
 

@@ -4,7 +4,10 @@
 
 Brings up a cluster of two nodes; one pod runs on the server's node, where API server and kubelet share a loop, and one on the agent's.
 Each figure is one transfer of --megabytes by `kubectl exec` or `kubectl port-forward`, by WebSocket (kubectl's default) and by SPDY. The
-lag is that of the server's own probe (50 ms apart), as the difference of its counters before and after.
+lag is that of the server's own probe (50 ms apart), as the difference of its counters before and after. Where the machine has fewer
+processors than there are programs in the way of the bytes (kubectl, server, agent, containerd, the command), most of it is waiting for one:
+the share of the time in which the server's loop could run and had to wait is shown beside it, and at the end for how long the loop was
+blocked by its own doing.
 """
 
 from __future__ import annotations
@@ -43,6 +46,12 @@ def percentile(before: dict[float, int], after: dict[float, int], share: float) 
     counts = {bound: count - before.get(bound, 0) for bound, count in sorted(after.items())}
     total = max(counts.values())
     return next(bound for bound, count in counts.items() if count >= share * total)
+
+
+def waited(server: Server) -> float:
+    """Seconds in which the server's loop could have run and had no processor."""
+    assert server.process is not None
+    return int(Path(f"/proc/{server.process.pid}/schedstat").read_text().split()[1]) / 1e9
 
 
 def download(kubectl: Kubectl, name: str, wanted: str) -> None:
@@ -93,8 +102,8 @@ def main() -> None:
         for name, node in zip(("server", "agent"), cluster.names, strict=True):
             plain.apply(pod(name, "sh", "-c", "exec nc -ll -p 9000 -e cat", nodeName=node))
         plain.wait("condition=Ready", "pod/server", "pod/agent")
-        print("| stream, pod on the node of | MB/s | loop lag p50 | p99 |")
-        print("|---|---|---|---|")
+        print("| stream, pod on the node of | MB/s | loop lag p50 | p99 | waiting for a processor |")
+        print("|---|---|---|---|---|")
         for protocol, kubectl in (("WebSocket", plain), ("SPDY", plain.with_environment(**SPDY))):
             for name in ("server", "agent"):
                 made = kubectl("exec", name, "--", "sh", "-c", f"head -c {size} /dev/urandom > /tmp/data; sha256sum /tmp/data").split()[0]
@@ -104,12 +113,15 @@ def main() -> None:
                     ("port-forward, there and back", lambda k=kubectl, n=name: echo(k, n, wanted, path), 2),  # type: ignore[misc]
                 )
                 for what, run, times in measured:
-                    before, start = lags(cluster.server), time.perf_counter()
+                    before, delay, start = lags(cluster.server), waited(cluster.server), time.perf_counter()
                     run()
-                    rate = times * size / 1e6 / (time.perf_counter() - start)
+                    elapsed = time.perf_counter() - start
+                    rate, share = times * size / 1e6 / elapsed, (waited(cluster.server) - delay) / elapsed
                     after = lags(cluster.server)
                     p50, p99 = (1000 * percentile(before, after, share) for share in (0.5, 0.99))
-                    print(f"| {what}, {protocol}, {name} | {rate:.0f} | <= {p50:.0f} ms | <= {p99:.0f} ms |", flush=True)
+                    print(f"| {what}, {protocol}, {name} | {rate:.0f} | <= {p50:.0f} ms | <= {p99:.0f} ms | {share:.0%} |", flush=True)
+        blocked = re.findall(r"minikube_py_event_loop_blocked_seconds_max ([\d.e-]+)", cluster.server.get("/metrics"))
+        print(f"\nThe loop was blocked by its own doing for at most {1000 * float(blocked[0]):.0f} ms.")
 
 
 if __name__ == "__main__":
