@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import subprocess
+import time
 import urllib.request
 from pathlib import Path
 
@@ -106,6 +109,27 @@ def test_exec_takes_input_to_its_end(busy: Kubectl) -> None:
     assert busy("exec", "-i", "web", "--", "cat", stdin="a\nb\n") == "a\nb\n"
     assert busy("exec", "-i", "web", "--", "wc", "-c", stdin="x" * 3_000_000).strip() == "3000000"
     assert len(busy("exec", "web", "--", "sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x")) == 3_000_000
+
+
+def test_exec_loses_no_input_of_a_command_that_closes_its_output(busy: Kubectl, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(os.urandom(6_000_000))
+    wanted = hashlib.sha256((tmp_path / "data").read_bytes()).hexdigest()
+    for script in ("cat > /tmp/f", "exec cat > /tmp/f", "exec > /tmp/f 2>&1; cat"):
+        with (tmp_path / "data").open("rb") as file:
+            command = busy.command("exec", "-i", "web", "--", "sh", "-c", script)
+            subprocess.run(command, stdin=file, env=busy.variables(), check=True, timeout=30)
+        assert busy("exec", "web", "--", "sha256sum", "/tmp/f").split()[0] == wanted, script
+
+
+def test_exec_ends_when_the_command_ends(busy: Kubectl) -> None:
+    start = time.monotonic()
+    assert busy("exec", "-i", "web", "--", "head", "-c", "10", stdin="0123456789" * 2_000_000) == "0123456789"
+    with subprocess.Popen(["yes"], stdout=subprocess.PIPE) as yes:  # input without an end
+        done = subprocess.run(busy.command("exec", "-i", "web", "--", "true"), stdin=yes.stdout, env=busy.variables(), timeout=30)
+        yes.kill()
+    assert done.returncode == 0
+    assert busy.result("exec", "-i", "web", "--", "sh", "-c", "cat; sleep 1; echo after; exit 3", stdin="half\n").stdout == "half\nafter\n"
+    assert time.monotonic() - start < 30
 
 
 def test_exec_on_a_terminal(busy: Kubectl) -> None:
