@@ -6,16 +6,6 @@ gRPC statuses end at this package's border: callers see these errors, each chain
 
 from __future__ import annotations
 
-_IN_GO = {
-    "InvalidArgument": "invalid argument",
-    "NotFound": "not found",
-    "AlreadyExists": "already exists",
-    "FailedPrecondition": "failed precondition",
-    "Unavailable": "unavailable",
-    "Unimplemented": "not implemented",
-    "DeadlineExceeded": "context deadline exceeded",
-}
-
 
 class CriError(Exception):
     """Any failure of the container runtime. Raised itself for statuses that need no telling apart."""
@@ -27,12 +17,6 @@ class CriError(Exception):
     def status_text(self) -> str:
         """Code and message, as a kubelet shows them to users: its errors are gRPC's own."""
         return f"rpc error: code = {self.code} desc = {self}"
-
-    @property
-    def in_go(self) -> str:
-        """The message as containerd's own client in Go words it: the error's class stands at its end."""
-        name = _IN_GO.get(self.code, "unknown")
-        return f"{str(self).removesuffix(f': {name}')}: {name}"
 
 
 class NotFound(CriError):

@@ -44,7 +44,9 @@ _FINAL: Final = (
     errors.Unimplemented,
 )
 """What the runtime says itself, so that asking again will not help."""
-_OPENING: Final = 10.0
+_SIZES: Final = 1 << 16
+_OPENING: Final = 2.0
+"""A shim opens a process's input a moment after it has said that the process runs."""
 
 
 class Commands:
@@ -139,7 +141,9 @@ class NativeCommand:
     def _let_go(self) -> None:
         if self._outputs is not None:
             self._outputs.close()
-        if self._input is not None:
+        if self._over.is_set():
+            self._end_input()
+        elif self._input is not None:
             self._tasks.spawn(self.end(STDIN), "end of a command's input")
 
     def _end_input(self) -> bool:
@@ -155,7 +159,7 @@ class NativeCommand:
             width, height = int(size["Width"]), int(size["Height"])
         except (ValueError, TypeError, KeyError):
             return
-        if width > 0 and height > 0 and not self._over.is_set():
+        if 0 < width < _SIZES and 0 < height < _SIZES and not self._over.is_set():
             with contextlib.suppress(errors.CriError):  # it may have ended just now
                 await self._processes.resize(self._id, width, height)
 
@@ -196,7 +200,7 @@ class NativeCommand:
         try:
             code = await _persist(lambda: self._processes.wait(self._id))
         except errors.CriError as error:
-            self._status = commandstatus.not_executed(f'failed while waiting for exec "{self._id.process}": {error.in_go}')
+            self._status = commandstatus.not_executed(f'failed while waiting for exec "{self._id.process}": {error}')
             outputs.close()
         else:
             self._status = commandstatus.exited(self._spec["args"], code)
@@ -208,14 +212,14 @@ class NativeCommand:
             doing = "start"
             await self._processes.start(self._id)
         except errors.CriError as error:
-            self._status = commandstatus.not_executed(f'failed to {doing} exec "{self._id.process}": {error.in_go}')
+            self._status = commandstatus.not_executed(f'failed to {doing} exec "{self._id.process}": {error}')
             return False
         return True
 
 
 def _make(directory: Path, stdio: Stdio) -> Outputs:
     """Make the FIFOs, and open those of the outputs: whoever starts to write waits for a reader. Raises OSError."""
-    directory.parent.mkdir(mode=0o700, exist_ok=True)
+    directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.mkdir(mode=0o700)
     for path in stdio:
         if path is not None:

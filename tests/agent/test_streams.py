@@ -292,6 +292,16 @@ def test_a_client_that_stops_reading_holds_nothing(cluster: Nodes, kubectl: Kube
         assert kubectl("exec", name, "--", "echo", "meanwhile") == "meanwhile\n"
         connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.shutdown()
+        # nor does a command that does not take its input
+        connection = connect(cluster, exec_path(name, "sleep", "3", stdin=True, stdout=True), V5)
+        connection.settimeout(1)
+        before, sent, piece = resident(server.pid), 0, b"\0" + bytes(64 * 1024)
+        with pytest.raises(websocket.WebSocketTimeoutException):
+            while sent < 64 << 20:
+                sent += connection.send_binary(piece)
+        assert resident(server.pid) - before < 16 << 20
+        connection.settimeout(20)
+        assert json.loads(channels(connection)[3])["status"] == "Success"
     for kind in ("follow", "websocket"):  # a log's reader as well
         context: ssl.SSLContext = cluster.server._context(cluster.server.directory / "admin.pem")
         kubectl.apply(pod("loud", "sh", "-c", "yes | head -c 20000000; sleep 1000", nodeName=cluster.names[1]))

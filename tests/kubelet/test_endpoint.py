@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import ssl
 import time
@@ -98,7 +99,7 @@ async def test_an_spdy_upgrade_reaches_the_runtime(node: Agent) -> None:
     await node.running("web")
     reader, writer = await asyncio.open_connection("127.0.0.1", node.options.port, ssl=_context(node))
     writer.write(
-        b"POST /exec/default/web/main?command=true&output=1 HTTP/1.1\r\nHost: node\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
+        b"POST /attach/default/web/main?output=1 HTTP/1.1\r\nHost: node\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
         b"X-Stream-Protocol-Version: v4.channel.k8s.io\r\nContent-Length: 0\r\n\r\n"
     )
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
@@ -108,6 +109,26 @@ async def test_an_spdy_upgrade_reaches_the_runtime(node: Agent) -> None:
     writer.write(ping)
     assert await asyncio.wait_for(reader.readexactly(12), 5) == ping
     writer.close()
+
+
+@pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", bytes.fromhex("8003000100000010") + b"not a stream's headers", b""])
+async def test_an_spdy_client_that_makes_no_sense_starts_nothing(node: Agent, said: bytes) -> None:
+    await node.create("web", {"command": ["sleep", "1000"]})
+    await node.running("web")
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.options.port, ssl=_context(node))
+    writer.write(
+        b"POST /exec/default/web/main?command=sleep&command=77&output=1 HTTP/1.1\r\nHost: node\r\nConnection: Upgrade\r\n"
+        b"Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\nContent-Length: 0\r\n\r\n"
+    )
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 101 ")
+    writer.write(said)
+    if said:
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+    await asyncio.sleep(0.2)
+    assert "sleep 77" not in await node.exec(await node.pod("web"), "ps")
+    assert (await _get(node, "/healthz"))[0] == 200
 
 
 async def test_only_the_api_server_gets_in(node: Agent) -> None:
