@@ -20,7 +20,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-from minikube_py import logs, machine
+from minikube_py import logs, machine, stacks
 from minikube_py.aio import Backoff, Component, Health, Supervisor, SystemClock, Tasks, settle
 from minikube_py.client import Client
 from minikube_py.client.certificates import Certificates, NotIssued, Wanted
@@ -69,6 +69,7 @@ async def _main(config: AgentConfig) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    stacks.log_on_signal(loop)
     async with AsyncExitStack() as stack:
         agent = Agent(config, stack)
         loop.add_signal_handler(signal.SIGPWR, agent.shut_down_node)
@@ -84,6 +85,7 @@ async def _main(config: AgentConfig) -> None:
                 notify("STOPPING=1")
             log.info("stopping; pods are left running")
         finally:
+            stacks.end_within(stacks.STOP_SECONDS, loop)
             for task in (starting, stopping):
                 task.cancel()
             await asyncio.gather(starting, stopping, return_exceptions=True)

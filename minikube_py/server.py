@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from minikube_py import logs, machine, pki
+from minikube_py import logs, machine, pki, stacks
 from minikube_py.aio import Component, Health, LagProbe, Supervisor, SystemClock, Tasks, settle
 from minikube_py.apiserver.assembly import Assembly, Settings, assemble
 from minikube_py.apiserver.http import HttpFront
@@ -65,16 +65,26 @@ async def _main(config: ServerConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    stacks.log_on_signal(loop)
     async with AsyncExitStack() as stack:
         server = Server(config, stack)
         loop.add_signal_handler(signal.SIGPWR, server.shut_down_node)
+        starting = asyncio.create_task(server.start(), name="start")
+        stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
-            await server.start()
-            notify("READY=1")
-            await stop.wait()
+            # a start that waits for its container runtime is ended like everything else
+            await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                await starting
+                notify("READY=1")
+                await stopping
+                notify("STOPPING=1")
             log.info("stopping; pods are left running")
-            notify("STOPPING=1")
         finally:
+            stacks.end_within(stacks.STOP_SECONDS, loop)
+            for task in (starting, stopping):
+                task.cancel()
+            await asyncio.gather(starting, stopping, return_exceptions=True)
             # the components end before what they share is closed
             await server.end_components()
 

@@ -27,7 +27,6 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
 
-from minikube_py.aio import cancel
 from minikube_py.apiserver import answers
 from minikube_py.apiserver.api import Authenticator, Request, Response
 from minikube_py.apiserver.audit import AuditIds
@@ -185,6 +184,7 @@ class HttpFront:
         self._audit_ids = AuditIds()
         self._date = (0, b"")
         self._streams: set[asyncio.Task[Any]] = set()
+        self._upgrades: dict[asyncio.Task[Any], Upgrade] = {}
         self.requests = 0
 
     @property
@@ -199,12 +199,15 @@ class HttpFront:
         self._listeners.append(listener)
         return int(listener.sockets[0].getsockname()[1])
 
-    async def close(self, grace: float = 2.0) -> None:
-        """Stop listening, end streams, give other requests `grace` seconds, close the connections."""
+    async def close(self, grace: float = 1.0) -> None:
+        """Stop listening, break streams off, give other requests `grace` seconds, close the connections: in three times that at most."""
         for listener in self._listeners:
             listener.close()
-        for task in list(self._streams):
-            await cancel(task)
+        streams = {*self._streams, *(task for task, upgrade in self._upgrades.items() if upgrade.taken is not None)}
+        for task in streams:
+            task.cancel()
+        if streams:
+            await asyncio.wait(streams, timeout=grace)
         self._server.pre_shutdown()
         await self._server.shutdown(grace)
         for listener in self._listeners:
@@ -213,9 +216,19 @@ class HttpFront:
 
     async def _handle(self, http: Exchange) -> _Sent:
         self.requests += 1
+        if "upgrade" not in http.message.headers:
+            return await self._respond(http, None)
+        task = asyncio.current_task()
+        assert task is not None
+        upgrade = self._upgrades[task] = Upgrade(http)
+        try:
+            return await self._respond(http, upgrade)
+        finally:
+            del self._upgrades[task]
+
+    async def _respond(self, http: Exchange, upgrade: Upgrade | None) -> _Sent:
         message, payload = http.message, http.payload
         headers: Mapping[str, str] = message.headers
-        upgrade = Upgrade(http) if "upgrade" in headers else None
         close = message.should_close
         try:
             certificate = _peer_certificate(http)

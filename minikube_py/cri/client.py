@@ -48,7 +48,9 @@ class CriClient:
         deadline = asyncio.get_running_loop().time() + timeout
         while True:
             try:
-                return await self.version(timeout=min(timeout, 5.0))
+                version = await self.version(timeout=min(timeout, 5.0))
+                await self.status(timeout=min(timeout, 5.0))  # the version is told before what there is of pods was read
+                return version
             except (errors.Unavailable, errors.DeadlineExceeded, errors.Unimplemented):
                 if asyncio.get_running_loop().time() > deadline:
                     raise
@@ -60,9 +62,9 @@ class CriClient:
         """Name and version of the runtime."""
         return await answer(self._runtime.Version(v1.VersionRequest(version="v1"), timeout=timeout))
 
-    async def status(self, verbose: bool = False) -> v1.StatusResponse:
+    async def status(self, verbose: bool = False, timeout: float = REQUEST_TIMEOUT) -> v1.StatusResponse:
         """The conditions RuntimeReady and NetworkReady, with the runtime's handlers and features."""
-        return await answer(self._runtime.Status(v1.StatusRequest(verbose=verbose), timeout=REQUEST_TIMEOUT))
+        return await answer(self._runtime.Status(v1.StatusRequest(verbose=verbose), timeout=timeout))
 
     async def runtime_config(self) -> v1.RuntimeConfigResponse:
         """The cgroup driver that the runtime uses. Raises Unimplemented before containerd 2."""

@@ -13,12 +13,13 @@ import hashlib
 import logging
 import os
 import shutil
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from minikube_py.aio import Health
+from minikube_py.aio import Health, cancel
 from minikube_py.cri import errors, images, pause
 from minikube_py.cri.client import CriClient
 from minikube_py.cri.host import HostFacts, Programs, find_programs, probe
@@ -28,6 +29,7 @@ from minikube_py.cri.runtimeconfig import Layout, render
 log = logging.getLogger(__name__)
 
 _START_SECONDS: Final = 30.0
+_ADOPT_SECONDS: Final = 5.0
 _STOP_SECONDS: Final = 10.0
 _LOG_LIMIT: Final = 32 * 1024 * 1024
 _IPTABLES: Final = tuple(f"{family}{action}" for family in ("iptables", "ip6tables") for action in ("", "-save", "-restore"))
@@ -112,9 +114,35 @@ class Containerd:
         self.adopted = self._daemon is not None
         if self._daemon is None:
             self._daemon = await self._spawn()
-        async with CriClient(self.socket) as client:
-            await client.wait_until_serving(_START_SECONDS)
-            await images.ensure_pause(client)
+        try:
+            await self._while_running(self._daemon, self._serves(_START_SECONDS, with_pause=True))
+        except errors.CriError:
+            await self._daemon.terminate(0)  # the next start is of a new one
+            self.release()
+            raise
+
+    async def _while_running(self, daemon: Daemon, work: Coroutine[Any, Any, None]) -> None:
+        """Do what needs it; one that is killed meanwhile is not waited for. Raises RuntimeFailed."""
+        working = asyncio.create_task(work, name="containerd serves")
+        ended = asyncio.create_task(daemon.wait(), name="containerd ends")
+        try:
+            await asyncio.wait((working, ended), return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise errors.RuntimeFailed(f"containerd ended while it started: {self._log_end()}")
+            await working
+        finally:
+            await cancel(working)
+            await cancel(ended)
+
+    async def _serves(self, seconds: float, *, with_pause: bool) -> None:
+        """Until CRI answers, and has the sandbox's image. Raises CriError, also when that takes longer."""
+        try:
+            async with asyncio.timeout(seconds), CriClient(self.socket) as client:
+                await client.wait_until_serving(seconds)
+                if with_pause:
+                    await images.ensure_pause(client)
+        except TimeoutError as error:
+            raise errors.DeadlineExceeded(f"containerd does not serve after {seconds:.0f} s: {self._log_end()}") from error
 
     async def wait(self) -> None:
         """Until the process ends."""
@@ -129,7 +157,7 @@ class Containerd:
 
     async def stop(self) -> None:
         """End containerd, not the pods. Also one that another process of ours started."""
-        daemon = self._daemon or await asyncio.to_thread(Daemon.find, self.layout.pid, str(self.layout.config))
+        daemon = self._daemon or await asyncio.to_thread(self._find)
         self._daemon = None
         if daemon is not None:
             await daemon.terminate(_STOP_SECONDS)
@@ -159,15 +187,23 @@ class Containerd:
         fresh.replace(layout.config)
         return True
 
+    def _find(self) -> Daemon | None:
+        """The one that runs. Its starter may have been killed before it wrote the pid file: a second one would wait for the first one's
+        databases, without an end, and have taken the socket's name from it. Blocking."""
+        config = str(self.layout.config)
+        found = Daemon.find(self.layout.pid, config)
+        if found is None and (found := Daemon.search(config)) is not None:
+            self.layout.pid.write_text(f"{found.pid}\n")
+        return found
+
     async def _adopt(self, changed: bool) -> Daemon | None:
         """The containerd that an earlier run of ours left, if it answers and has this configuration."""
-        daemon = await asyncio.to_thread(Daemon.find, self.layout.pid, str(self.layout.config))
+        daemon = await asyncio.to_thread(self._find)
         if daemon is None:
             return None
         if not changed:
             try:
-                async with CriClient(self.socket) as client:
-                    await client.wait_until_serving(5.0)
+                await self._while_running(daemon, self._serves(_ADOPT_SECONDS, with_pause=False))
             except errors.CriError:
                 log.warning("the running containerd does not answer, starting it again", extra={"pid": daemon.pid})
             else:

@@ -186,7 +186,9 @@ async def _pump(call: Any, marker: str, owners: _Owners, queue: asyncio.Queue[Co
     except errors.CriError as error:
         end = error
     finally:
-        await queue.put(end)
+        if queue.full():  # what is behind the end is found by the list that follows
+            queue.get_nowait()
+        queue.put_nowait(end)
 
 
 async def _settle(client: CriClient, event: ContainerEvent, queue: asyncio.Queue[ContainerEvent | errors.CriError]) -> None:

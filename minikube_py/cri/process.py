@@ -56,6 +56,15 @@ class Daemon:
         daemon.close()
         return None
 
+    @classmethod
+    def search(cls, argument: str) -> Daemon | None:
+        """A process that has `argument` in its command line, whoever started it and whatever any file says."""
+        for pid in (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()):
+            if argument in command_line(pid):
+                with contextlib.suppress(ProcessLookupError):
+                    return cls(pid)
+        return None
+
     @property
     def running(self) -> bool:
         """Whether it has not ended."""

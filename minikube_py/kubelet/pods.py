@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 
-from minikube_py.aio import Health, Tasks
+from minikube_py.aio import Backoff, Health, Tasks
 from minikube_py.control import Informer
 from minikube_py.cri import errors
 from minikube_py.cri.events import EventKind
@@ -25,6 +25,9 @@ from minikube_py.types.network import Service
 from minikube_py.types.pod import Pod
 
 log = logging.getLogger(__name__)
+
+_RESYNC_SECONDS = 20.0
+"""After which a runtime that does not answer is asked again."""
 
 
 class Pods:
@@ -88,11 +91,13 @@ class Pods:
         assert self._tools is not None
         tools = self._tools
         await asyncio.to_thread(tools.cgroups.setup)
+        health.degraded("waits for the pods and services of the API")
         await self._informer.synced.wait()
         await self._services.synced.wait()
         if self._static is not None:
             await self._static.read.wait()
         await asyncio.to_thread(lambda: tools.allocations.load(_uids_on_disk(tools)))
+        health.degraded("waits for the container runtime")
         self._live = True
         if not self._listening:
             self._listening = True
@@ -104,7 +109,7 @@ class Pods:
         try:
             async for event in tools.cri.events():
                 if event.kind is EventKind.RESYNC:
-                    await self._relist(tools)
+                    await self._resync(tools)
                     health.well()
                 elif event.pod_uid:
                     self.wake(event.pod_uid)
@@ -113,6 +118,17 @@ class Pods:
             relist.cancel()
             await self._tasks.close()
             self._workers.clear()
+
+    async def _resync(self, tools: Tools) -> None:
+        """Look at everything, however often the runtime goes away meanwhile: the workers go on all the time."""
+        backoff = Backoff(first=0.05, limit=2.0)
+        while True:
+            try:
+                async with asyncio.timeout(_RESYNC_SECONDS):
+                    return await self._relist(tools)
+            except (errors.CriError, TimeoutError) as error:
+                log.warning("relist failed, trying again", extra={"error": str(error) or "no answer"})
+            await asyncio.sleep(backoff.next())
 
     async def _relist_now_and_then(self, tools: Tools) -> None:
         while True:

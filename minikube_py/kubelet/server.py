@@ -57,7 +57,7 @@ class KubeletServer:
         finally:
             listener.close()
             await self._streams.commands.close()
-            await server.shutdown(1.0)
+            await server.shutdown(0.5)  # twice: for what it serves, and for what is cancelled then
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:

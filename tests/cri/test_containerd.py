@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from minikube_py.aio import Health, Supervisor
 from minikube_py.cri import errors, pause
 from minikube_py.cri.client import CriClient
 from minikube_py.cri.containerd import Containerd, ContainerdOptions
+from minikube_py.cri.process import Daemon
 from minikube_py.cri.teardown import remains, stop_all
 from minikube_py.cri.v1 import api_pb2 as v1
 from tests.support.nodes import RuntimeNode, runtime_node
@@ -81,6 +83,47 @@ async def test_killed_under_running_pods_it_comes_back_and_they_live_on(node: Ru
             await client.start_container(another)
     finally:
         await supervisor.close()
+
+
+@pytest.mark.parametrize("after", [0.0, 0.02, 0.05, 0.1, 0.2])
+async def test_killed_while_it_starts_it_is_not_waited_for(node: RuntimeNode, after: float) -> None:
+    await node.containerd.stop()
+    starting = asyncio.create_task(node.containerd.start())
+    await until(node.containerd.layout.socket.exists)
+    await asyncio.sleep(after)
+    daemon = Daemon(int(node.containerd.layout.pid.read_text()))
+    async with asyncio.timeout(5):
+        await daemon.terminate(0)
+        daemon.close()
+        with contextlib.suppress(errors.CriError):  # it had started just before
+            await starting
+        await node.containerd.start()
+    async with node.client() as client:
+        assert (await client.status()).status.conditions
+
+
+async def test_one_whose_starter_was_killed_before_it_wrote_the_number_is_found(node: RuntimeNode) -> None:
+    pid = node.containerd.pid
+    node.containerd.release()
+    for number in ("", "1\n"):
+        node.containerd.layout.pid.write_text(number)
+        again = Containerd(node.containerd.options)
+        await again.start()
+        assert (again.adopted, again.pid) == (True, pid)
+        assert node.containerd.layout.pid.read_text() == f"{pid}\n"
+        again.release()
+
+
+async def test_one_that_is_stuck_is_replaced(node: RuntimeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minikube_py.cri.containerd._STOP_SECONDS", 1.0)
+    pid = node.containerd.pid
+    assert pid is not None
+    node.containerd.release()
+    os.kill(pid, signal.SIGSTOP)
+    again = Containerd(node.containerd.options)
+    await again.start()
+    assert (again.adopted, again.pid == pid) == (False, False)
+    again.release()
 
 
 async def test_the_supervisors_end_is_not_containerds(node: RuntimeNode) -> None:

@@ -8,14 +8,18 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 import pytest_asyncio
+from google.protobuf.any_pb2 import Any
 
 from minikube_py.aio import cancel
 from minikube_py.cri import errors
 from minikube_py.cri.client import CriClient
 from minikube_py.cri.events import ContainerEvent, EventKind
+from minikube_py.cri.native import events_pb2, events_pb2_grpc, task_events_pb2
+from minikube_py.cri.process import Daemon
 from minikube_py.cri.v1 import api_pb2 as v1
 from tests.support.nodes import RuntimeNode
 from tests.support.sandboxes import container_config, run_container, sandbox_config
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.asyncio(loop_scope="module")]
 
@@ -106,4 +110,44 @@ async def test_events_go_on_after_a_restart_of_the_runtime(client: CriClient, no
     await client.stop_container(container_id, 0)
     stopped = await follower.wait(lambda event: event.kind is EventKind.STOPPED and event.container_id == container_id)
     assert stopped.sandbox_id == sandbox_id
+    await client.remove_pod_sandbox(sandbox_id)
+
+
+async def test_killed_at_any_moment_of_its_start_it_is_followed_again(client: CriClient, node: RuntimeNode, follower: Follower) -> None:
+    async def killed() -> None:
+        daemon = Daemon(int(node.containerd.layout.pid.read_text()))
+        await daemon.terminate(0)
+        daemon.close()
+
+    for moment in (0.0, 0.02, 0.05, 0.1, 0.2, 0.4):
+        await killed()
+        starting = asyncio.create_task(node.containerd.start())
+        await until(node.containerd.layout.socket.exists)
+        await asyncio.sleep(moment)
+        await killed()
+        with contextlib.suppress(errors.CriError):
+            await starting
+        follower.events.clear()
+        await node.containerd.start()
+        await follower.wait(lambda event: event.kind is EventKind.RESYNC, timeout=5)
+        assert [sandbox for sandbox in await client.list_pod_sandboxes() if sandbox.state == v1.SANDBOX_READY] == []
+
+
+async def test_an_end_behind_more_events_than_are_kept_is_told(client: CriClient, node: RuntimeNode) -> None:
+    events = client.events()
+    assert await anext(events) == ContainerEvent(EventKind.RESYNC)
+    sandbox_id = await client.run_pod_sandbox(sandbox_config("many", node.cgroup))
+    happening = events_pb2.PublishRequest(topic="/tasks/start", event=Any())
+    happening.event.type_url = "containerd.events.TaskStart"
+    happening.event.value = task_events_pb2.TaskStart(container_id=sandbox_id).SerializeToString()
+    publish = events_pb2_grpc.EventsStub(client.channel).Publish
+    for _ in range(24):
+        await asyncio.gather(*(publish(happening, metadata=(("containerd-namespace", "k8s.io"),), timeout=10) for _ in range(50)))
+    await node.containerd.stop()
+    await node.containerd.start()
+    async with asyncio.timeout(10):
+        while (await anext(events)).kind is not EventKind.RESYNC:
+            pass
+        await events.aclose()
+    await client.stop_pod_sandbox(sandbox_id)
     await client.remove_pod_sandbox(sandbox_id)
