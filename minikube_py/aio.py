@@ -7,7 +7,6 @@ a name, an owner and an end. What flows through: component coroutines in, their 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
@@ -138,10 +137,19 @@ async def wait_at_most(event: asyncio.Event, seconds: float | None) -> bool:
 
 
 async def cancel(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and wait until it has ended, whatever it raises in ending."""
+    """Cancel a task and wait until it has ended, whatever it raises in ending. Who is cancelled while it waits here hears of it afterwards:
+    a component that did not would never end."""
     task.cancel()
-    with contextlib.suppress(asyncio.CancelledError, Exception):
-        await task
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if not task.cancelled():
+        task.exception()  # seen
+    if cancelled is not None:
+        raise cancelled
 
 
 class Tasks:
@@ -167,7 +175,10 @@ class Tasks:
 
     async def close(self) -> None:
         """Cancel every task and wait for it."""
-        for task in list(self._tasks):
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
             await cancel(task)
 
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from minikube_py.aio import Backoff, Health, LagProbe, Supervisor, Tasks, wait_at_most
+from minikube_py.aio import Backoff, Health, LagProbe, Supervisor, Tasks, cancel, wait_at_most
 
 
 def test_backoff_doubles_up_to_its_limit_and_starts_over() -> None:
@@ -114,3 +114,43 @@ async def test_the_lag_probe_rests_with_the_loop() -> None:
     await asyncio.sleep(1)
     assert 3 <= sum(probe.counts) < sum(restless.counts)
     await tasks.close()
+
+
+async def test_a_cancellation_that_comes_while_another_task_is_ended_is_not_lost() -> None:
+    ending, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            await go_on.wait()
+
+    async def component() -> None:
+        child = asyncio.create_task(slow())
+        await asyncio.sleep(0)
+        await cancel(child)
+        assert child.done(), "it has ended first"
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(component())
+    await ending.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done(), "what is ended is waited for"
+    go_on.set()
+    await asyncio.wait((task,), timeout=2)
+    assert task.cancelled()
+
+
+async def test_what_a_cancelled_task_raises_is_its_own_affair() -> None:
+    async def fails() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ValueError
+
+    task = asyncio.create_task(fails())
+    await asyncio.sleep(0)
+    await cancel(task)
+    assert isinstance(task.exception(), ValueError)
