@@ -7,6 +7,7 @@ a name, an owner and an end. What flows through: component coroutines in, their 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -136,18 +137,20 @@ async def wait_at_most(event: asyncio.Event, seconds: float | None) -> bool:
     return event.is_set()
 
 
-async def cancel(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and wait until it has ended, whatever it raises in ending. Who is cancelled while it waits here hears of it afterwards:
+async def cancel(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait until all have ended, whatever they raise in ending. Whoever is cancelled while it waits here hears of it then:
     a component that did not would never end."""
-    task.cancel()
+    for task in tasks:
+        task.cancel()
     cancelled: asyncio.CancelledError | None = None
-    while not task.done():
+    while left := [task for task in tasks if not task.done()]:
         try:
-            await asyncio.wait((task,))
+            await asyncio.wait(left)
         except asyncio.CancelledError as error:
             cancelled = error
-    if not task.cancelled():
-        task.exception()  # seen
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # seen
     if cancelled is not None:
         raise cancelled
 
@@ -175,11 +178,7 @@ class Tasks:
 
     async def close(self) -> None:
         """Cancel every task and wait for it."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            await cancel(task)
+        await cancel(*self._tasks)
 
 
 _RESTING = 0.02

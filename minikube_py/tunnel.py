@@ -325,5 +325,4 @@ async def until_either(*directions: Coroutine[Any, Any, None]) -> None:
             with contextlib.suppress(OSError):
                 task.result()
     finally:
-        for task in tasks:
-            await cancel(task)
+        await cancel(*tasks)

@@ -71,8 +71,7 @@ class ControlLoop:
             await asyncio.gather(*workers)
         finally:
             live = False
-            for worker in workers:
-                await cancel(worker)
+            await cancel(*workers)
             queue.close()
 
     async def _work(self, queue: WorkQueue) -> None:

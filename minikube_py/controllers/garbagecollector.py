@@ -61,8 +61,7 @@ class GarbageCollector(Controller):
             await asyncio.gather(*workers)
         finally:
             self._run = object()
-            for worker in workers:
-                await cancel(worker)
+            await cancel(*workers)
             self._queue.close()
             await watches.close()
 

@@ -131,8 +131,7 @@ class Containerd:
                 raise errors.RuntimeFailed(f"containerd ended while it started: {self._log_end()}")
             await working
         finally:
-            await cancel(working)
-            await cancel(ended)
+            await cancel(working, ended)
 
     async def _serves(self, seconds: float, *, with_pause: bool) -> None:
         """Until CRI answers, and has the sandbox's image. Raises CriError, also when that takes longer."""

@@ -123,8 +123,7 @@ class Images:
 
     async def close(self) -> None:
         """Give pulls up."""
-        for task in tuple(self._pulls.values()):
-            await cancel(task)
+        await cancel(*self._pulls.values())
 
     def release(self, uid: str) -> None:
         """The pod is gone: forget its failures."""

@@ -91,8 +91,7 @@ class Killer:
     async def close(self) -> None:
         """Stop waiting for the ends. Signals that were sent stay sent; the next agent goes on from there, so that nobody waits out a
         grace period at the server's end."""
-        for killing in self._killing.values():
-            await cancel(killing.task)
+        await cancel(*(killing.task for killing in self._killing.values()))
 
     async def _kill(
         self, pod: Pod | None, record: ContainerRecord, state: PodState, grace: int, message: str, wait_for: tuple[ContainerId, ...]

@@ -69,8 +69,7 @@ class ReferencedObjects(Generic[V]):
 
     async def close(self) -> None:
         """Stop following everything."""
-        for followed in self._followed.values():
-            await cancel(followed.task)
+        await cancel(*(followed.task for followed in self._followed.values()))
         self._followed.clear()
         self._of_user.clear()
 

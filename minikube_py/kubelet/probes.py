@@ -75,8 +75,7 @@ class Probes:
 
     async def close(self) -> None:
         """End all workers."""
-        for task in list(self._workers.values()):
-            await cancel(task)
+        await cancel(*self._workers.values())
         await self._tasks.close()
 
     async def _work(self, key: _Key, pod: Pod, container: Container, record: ContainerRecord, probe: Probe, address: str) -> None:

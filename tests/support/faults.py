@@ -35,8 +35,6 @@ class Watched:
     probes: Sequence[Probe]
     containers: dict[str, tuple[str, int]]
     """By pod: its container, and how often that was restarted."""
-    gap: int = 0
-    """How many of each prober's questions, ten a second, may go unanswered."""
 
     @property
     def members(self) -> list[Cluster | Agent]:
@@ -48,7 +46,7 @@ class Watched:
         self.writers.verify()
         eventually(lambda: containers(self.kubectl) == self.containers, f"the pods that there were: {self.containers}")
         for probe in self.probes:
-            probe.sound(gap=self.gap)
+            probe.sound()
 
     def works(self) -> None:
         """Both nodes are Ready and run what they are told to, and let go of it."""
@@ -61,14 +59,14 @@ class Watched:
 
 
 @contextlib.contextmanager
-def watched(nodes: Nodes, gap: int = 0) -> Iterator[Watched]:
+def watched(nodes: Nodes) -> Iterator[Watched]:
     """Put the cluster under load; at the end everything is checked once more."""
     kubectl = nodes.server.kubectl()
     address = kubectl.field(".spec.clusterIP", "service/both")
     with contextlib.ExitStack() as stack:
         writers = stack.enter_context(Writers(nodes.server))
         probes = [stack.enter_context(probing(name, address)) for name in nodes.names]
-        made = Watched(nodes, kubectl, writers, probes, containers(kubectl), gap)
+        made = Watched(nodes, kubectl, writers, probes, containers(kubectl))
         yield made
         writers.go_on(10)
         made.check()
