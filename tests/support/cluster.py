@@ -87,7 +87,7 @@ class Nodes:
         for node in self.members:
             while not self.is_ready(node.node_name):
                 node.must_run()
-                assert time.monotonic() < deadline, f"{node.node_name} is not ready: {node.log()[-4000:]}"
+                assert time.monotonic() < deadline, f"{node.node_name} is not ready: {node.waits()}"
                 time.sleep(0.05)
 
 

@@ -51,9 +51,12 @@ class Program:
         try:
             return process.wait(timeout)
         except subprocess.TimeoutExpired:
+            self.process = process
+            waits = self.waits()
+            self.process = None
             process.kill()
             process.wait(10)
-            raise AssertionError(f"the {self.role} did not end within {timeout} s: {self.log()[-3000:]}") from None
+            raise AssertionError(f"the {self.role} did not end within {timeout} s: {waits}") from None
 
     def refuses(self, timeout: float = 20) -> str:
         """Start it, and it must end by itself with status 1; what it has printed."""
@@ -67,6 +70,14 @@ class Program:
     def log(self) -> str:
         """What it has logged."""
         return (self.directory / f"{self.role}.log").read_text(errors="replace")
+
+    def waits(self) -> str:
+        """What it has logged last, and where its tasks are."""
+        before, told = self.log()[-3000:], len(self.log())
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGUSR1)
+            time.sleep(2)
+        return before + self.log()[told:]
 
     def logs(self, text: str, since: int = 0, timeout: float = 20) -> None:
         """Wait until it has logged a text, after the first `since` characters."""

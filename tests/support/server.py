@@ -76,7 +76,7 @@ class Server(Program):
         deadline = time.monotonic() + timeout
         while not self.is_ready():
             self.must_run()
-            assert time.monotonic() < deadline, self.log()[-3000:]
+            assert time.monotonic() < deadline, self.waits()
             time.sleep(0.05)
 
     def is_ready(self) -> bool:
