@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from minikube_py import machine
-from minikube_py.aio import Component, Health, Supervisor
+from minikube_py.aio import Backoff, Component, Health, Supervisor
 from minikube_py.client import Client
 from minikube_py.control import Informers
 from minikube_py.cri import errors as cri_errors
@@ -189,13 +189,23 @@ class Node:
         directory = self._options.data_dir / "images"
         for archive in sorted(await asyncio.to_thread(lambda: list(directory.glob("*.tar*")))):
             try:
-                images = await import_archive(cri, archive, labels=PINNED)
+                images = await self._import_archive(cri, archive)
             except (cri_errors.CriError, OSError) as error:
                 log.error("image archive not imported", extra={"archive": str(archive), "error": str(error)})
                 continue
             log.info("imported an image archive", extra={"archive": archive.name, "images": images})
         health.well()
         await asyncio.Event().wait()
+
+    async def _import_archive(self, cri: CriClient, archive: Path) -> tuple[str, ...]:
+        """Import one, however often the runtime goes away meanwhile."""
+        backoff = Backoff(first=0.2, limit=10.0)
+        while True:
+            try:
+                return await import_archive(cri, archive, labels=PINNED)
+            except (cri_errors.Unavailable, cri_errors.DeadlineExceeded) as error:
+                log.warning("image archive not imported yet", extra={"archive": str(archive), "error": str(error)})
+            await asyncio.sleep(backoff.next())
 
     def _kubelet_options(self) -> KubeletOptions:
         options = self._options

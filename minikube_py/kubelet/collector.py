@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from minikube_py.aio import Health
+from minikube_py.aio import Backoff, Health
 from minikube_py.cri import errors
 from minikube_py.cri.images import pinned_images
 from minikube_py.cri.references import normalize
@@ -43,16 +43,20 @@ class Collector:
     async def run(self, health: Health) -> None:
         """Look at the images now, and free what is to be freed every time, until cancelled."""
         first = True
+        backoff = Backoff(first=1.0, limit=self._tools.options.image_gc_seconds)
         while True:
+            delay = self._tools.options.image_gc_seconds
             try:
                 async with self._turn:
                     await (self._look() if first else self._collect())
                 first = False
+                backoff.reset()
                 health.well()
             except (errors.CriError, OSError) as error:
                 health.degraded(str(error))
                 log.warning("images were not collected", extra={"error": str(error)})
-            await asyncio.sleep(self._tools.options.image_gc_seconds)
+                delay = backoff.next()  # a runtime that was away for a moment is not waited for until the next turn
+            await asyncio.sleep(delay)
 
     async def reclaim(self) -> None:
         """Remove the containers of pods that have ended, then every image that may go. Raises CriError."""

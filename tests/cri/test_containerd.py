@@ -202,6 +202,20 @@ async def test_the_sandboxes_image_needs_no_registry_and_is_put_back(node: Runti
         await run_container(client, sandbox_config("pod", node.cgroup), container_config("main"))
 
 
+async def test_a_runtime_that_has_no_processor_for_a_moment_is_not_away(node: RuntimeNode) -> None:
+    pid = node.containerd.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    async with node.client() as client:
+        try:
+            asked = asyncio.create_task(client.version(timeout=10))
+            await asyncio.sleep(1)
+            assert not asked.done(), "it is asked until it answers"
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert (await asked).runtime_name == "containerd"
+
+
 async def test_the_client_says_unavailable_where_nobody_listens(tmp_path: Path) -> None:
     async with CriClient(tmp_path / "absent.sock") as client:
         with pytest.raises(errors.Unavailable):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from msgspec.structs import force_setattr
 
+from minikube_py.aio import Supervisor
 from minikube_py.cri.archive import ImageConfig, Layer, image_archive
 from minikube_py.cri.images import import_archive
 from minikube_py.kubelet import cgroups
@@ -170,6 +171,20 @@ def _said(node: Agent, reason: str) -> Any:
         return reason in [r for r, _ in await node.events(NODE)]
 
     return said
+
+
+async def test_a_runtime_that_was_away_for_a_moment_is_asked_about_images_again_soon(tmp_path: Path) -> None:
+    async with agent(tmp_path) as node:
+        containerd = node.node.containerd
+        await containerd.stop()
+        supervisor = Supervisor()
+        health = supervisor.start("images", node.kubelet.collector.run)
+        try:
+            await until(lambda: health.problem not in ("", "starting"))
+            await containerd.start()
+            await until(lambda: not health.problem)
+        finally:
+            await supervisor.close()
 
 
 async def test_what_a_crash_left_of_a_pod_is_found_and_removed(tmp_path: Path) -> None:
