@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -117,8 +119,10 @@ async def test_events_go_on_after_a_restart_of_the_runtime(client: CriClient, no
 async def test_killed_at_any_moment_of_its_start_it_is_followed_again(client: CriClient, node: RuntimeNode, follower: Follower) -> None:
     async def killed() -> None:
         daemon = Daemon(int(node.containerd.layout.pid.read_text()))
-        await daemon.terminate(0)
+        os.kill(daemon.pid, signal.SIGKILL)
+        await daemon.wait()
         daemon.close()
+        node.containerd.layout.socket.unlink()  # its name stays behind
 
     for moment in (0.0, 0.02, 0.05, 0.1, 0.2, 0.4):
         await killed()
