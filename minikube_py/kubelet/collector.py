@@ -25,6 +25,8 @@ from minikube_py.types.core import Node
 
 log = logging.getLogger(__name__)
 
+_RETRY_SECONDS = 10.0
+
 
 class Collector:
     """One node's garbage."""
@@ -41,9 +43,11 @@ class Collector:
         self._turn = asyncio.Lock()
 
     async def run(self, health: Health) -> None:
-        """Look at the images now, and free what is to be freed every time, until cancelled."""
+        """Look at the images now, and free what is to be freed every time, until cancelled. After a failure the next time is soon: the node
+        is not well until then."""
         first = True
         while True:
+            delay = self._tools.options.image_gc_seconds
             try:
                 async with self._turn:
                     await (self._look() if first else self._collect())
@@ -52,7 +56,8 @@ class Collector:
             except (errors.CriError, OSError) as error:
                 health.degraded(str(error))
                 log.warning("images were not collected", extra={"error": str(error)})
-            await asyncio.sleep(self._tools.options.image_gc_seconds)
+                delay = min(delay, _RETRY_SECONDS)
+            await asyncio.sleep(delay)
 
     async def reclaim(self) -> None:
         """Remove the containers of pods that have ended, then every image that may go. Raises CriError."""

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from msgspec.structs import force_setattr
 
+from minikube_py.aio import Health
+from minikube_py.cri import errors
 from minikube_py.cri.archive import ImageConfig, Layer, image_archive
 from minikube_py.cri.images import import_archive
-from minikube_py.kubelet import cgroups
+from minikube_py.kubelet import cgroups, collector
 from minikube_py.kubelet.measure import Measure
 from minikube_py.meta import thresholds
 from minikube_py.nodesettings import NodeSettings
@@ -163,6 +165,25 @@ async def test_unused_images_and_dead_containers_go_before_pods_do(tmp_path: Pat
         assert done.status.phase == "Succeeded" and status(done).state.terminated
         await node.delete("done")
         await node.gone("done")
+
+
+async def test_a_runtime_that_was_away_for_a_moment_is_asked_again_soon(node: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "_RETRY_SECONDS", 0.1)
+    look, health = node.kubelet.collector._look, Health()
+    failures = iter([errors.Unavailable("away")])
+
+    async def fails_once() -> Any:
+        for failure in failures:
+            raise failure
+        return await look()
+
+    monkeypatch.setattr(node.kubelet.collector, "_look", fails_once)
+    task = asyncio.create_task(node.kubelet.collector.run(health), name="collector")
+    try:
+        await until(lambda: health.problem == "away", 5)
+        await until(lambda: not health.problem, 5)
+    finally:
+        task.cancel()
 
 
 def _said(node: Agent, reason: str) -> Any:
