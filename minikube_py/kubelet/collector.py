@@ -41,7 +41,8 @@ class Collector:
         self._turn = asyncio.Lock()
 
     async def run(self, health: Health) -> None:
-        """Look at the images now, and free what is to be freed every time, until cancelled."""
+        """Look at the images now, and free what is to be freed every time, until cancelled. After a failure the next time is soon: the node
+        is not well until then."""
         first = True
         backoff = Backoff(first=1.0, limit=self._tools.options.image_gc_seconds)
         while True:
