@@ -17,10 +17,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.support.waiting import PATIENCE
+
 settings.register_profile("tests", deadline=None)  # how long an example takes says how busy the machine is
 settings.load_profile("tests")
 
-BLOCKED = 0.25
+BLOCKED = 0.25 * PATIENCE
 _INTERVAL = 0.02
 
 

@@ -221,7 +221,9 @@ class Containerd:
         first = (layout.tools, self._programs.containerd.parent, self._programs.runc.parent)
         path = ":".join((*map(str, first), os.environ.get("PATH", ""), "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"))
         layout.socket.unlink(missing_ok=True)
-        daemon = await Daemon.start(arguments, log=layout.log, environment={**os.environ, "PATH": path})
+        # what systemd is told of our state, it is told by us alone
+        inherited = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
+        daemon = await Daemon.start(arguments, log=layout.log, environment={**inherited, "PATH": path})
         layout.pid.write_text(f"{daemon.pid}\n")
         deadline = asyncio.get_running_loop().time() + _START_SECONDS
         while not await _listens(layout.socket):

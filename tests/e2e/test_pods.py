@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.objects import config_map, pod, secret
+from tests.support import cgroups
 from tests.support.cluster import Cluster
 from tests.support.command import Kubectl
 from tests.support.images import BUSYBOX
@@ -266,9 +267,8 @@ def test_limits_and_classes(kubectl: Kubectl, shared: Cluster) -> None:
     for name, parent in (("guaranteed", ""), ("burstable", "burstable/"), ("besteffort", "besteffort/")):
         assert kubectl.field(".status.qosClass", f"pod/{name}").lower() == name
         uid = kubectl.field(".metadata.uid", f"pod/{name}")
-        assert Path(f"/sys/fs/cgroup/memory{shared.cgroup}/kubepods/{parent}pod{uid}").is_dir()
-    assert sh(kubectl, "guaranteed", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes").strip() == str(32 << 20)
-    assert sh(kubectl, "guaranteed", "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us").strip() == "10000"
+        assert cgroups.directory(f"{shared.cgroup}/kubepods/{parent}pod{uid}").is_dir()
+    assert sh(kubectl, "guaranteed", cgroups.INSIDE) == cgroups.limits(32 << 20, 10000, 102)
 
 
 def test_a_pod_is_resized_while_it_runs(kubectl: Kubectl) -> None:
@@ -282,8 +282,7 @@ def test_a_pod_is_resized_while_it_runs(kubectl: Kubectl) -> None:
     kubectl(*resize(cpu="150m", memory="48Mi"))
     kubectl.until("150m", ".status.containerStatuses[0].resources.limits.cpu", "pod/web")
     kubectl.until("2", ".status.observedGeneration", "pod/web")
-    assert sh(kubectl, "web", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes").strip() == str(48 << 20)
-    assert sh(kubectl, "web", "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us").strip() == "15000"
+    assert sh(kubectl, "web", cgroups.INSIDE) == cgroups.limits(48 << 20, 15000, 153)
     assert status(kubectl, "web")["restartCount"] == 0
     assert "node didn't have enough allocatable resources: cpu, requested: 100000" in kubectl.fails(*resize(cpu="100", memory="48Mi"))
     assert "only cpu and memory resources are mutable" in kubectl.fails(*resize(cpu="150m", memory="48Mi", **{"ephemeral-storage": "1Gi"}))
@@ -427,7 +426,7 @@ def test_a_deleted_pod_leaves_nothing_on_the_node(kubectl: Kubectl, shared: Clus
     uid = kubectl.field(".metadata.uid", "pod/web")
     assert shared.pod_processes([uid]) and uid in Path("/proc/self/mountinfo").read_text()
     kubectl("delete", "pod", "web")
-    places = [shared.data / "agent" / "kubelet" / "pods" / uid, Path(f"/sys/fs/cgroup/memory{shared.cgroup}/kubepods/besteffort/pod{uid}")]
+    places = [shared.data / "agent" / "kubelet" / "pods" / uid, cgroups.directory(f"{shared.cgroup}/kubepods/besteffort/pod{uid}")]
     deadline = time.monotonic() + 15
     while any(place.exists() for place in places) or uid in Path("/proc/self/mountinfo").read_text():
         assert time.monotonic() < deadline, places

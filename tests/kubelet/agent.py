@@ -28,6 +28,7 @@ from tests.support.api import ApiUnderTest, api_server
 from tests.support.images import BUSYBOX
 from tests.support.netns import entered
 from tests.support.nodes import RuntimeNode, runtime_node
+from tests.support.waiting import PATIENCE
 
 NODE = "node-1"
 
@@ -74,7 +75,7 @@ class Agent:
 
     async def wait(self, name: str, condition: Callable[[Pod], object], timeout: float = 20.0) -> Pod:
         """The pod, as soon as the condition holds. Fails the test after `timeout` seconds with the pod's status and events."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * PATIENCE
         while True:
             pod = await self.pod(name)
             if condition(pod):
@@ -88,7 +89,7 @@ class Agent:
         return await self.wait(name, lambda pod: pod.status.phase == "Running" and all(s.ready for s in pod.status.containerStatuses))
 
     async def gone(self, name: str, timeout: float = 20.0) -> None:
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * PATIENCE
         with contextlib.suppress(NotFound):
             while True:
                 pod = await self.pod(name)
@@ -105,7 +106,7 @@ class Agent:
     async def exec(self, pod: Pod, *command: str, container: str = "main") -> str:
         """A command's output in a container, asked of containerd itself."""
         id = status(pod, container).containerID.removeprefix("containerd://")
-        answer = await self.cri.exec_sync(id, command, 10)
+        answer = await self.cri.exec_sync(id, command, int(10 * PATIENCE))
         assert answer.exit_code == 0, (answer.stdout + answer.stderr).decode()
         return answer.stdout.decode()
 
@@ -193,7 +194,7 @@ async def agent(directory: Path, **options: Any) -> AsyncIterator[Agent]:
         found = Agent(api, node, cri, client, kubelet_options, kubelet, Supervisor())
         found._start()
         stack.push_async_callback(found.stop)
-        await asyncio.wait_for(found._supervisor.health["kubelet endpoint"].ready.wait(), 10)
+        await asyncio.wait_for(found._supervisor.health["kubelet endpoint"].ready.wait(), 10 * PATIENCE)
         yield found
 
 

@@ -14,6 +14,7 @@ from minikube_py.kubelet.logrotation import LogRotation
 from minikube_py.types.core import ConfigMap, Node, Secret
 from minikube_py.types.pod import Pod
 from tests.kubelet.agent import NODE, Agent, agent, status
+from tests.support import cgroups
 from tests.support.images import BUSYBOX
 from tests.support.waiting import until
 
@@ -30,7 +31,7 @@ async def test_a_pod_runs_and_is_deleted_without_a_trace(node: Agent) -> None:
     conditions = {c.type: c.status for c in pod.status.conditions}
     assert conditions == dict.fromkeys(("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"), "True")
     assert status(pod).state.running and status(pod).restartCount == 0 and status(pod).containerID.startswith("containerd://")
-    cgroup = Path(f"/sys/fs/cgroup/memory{node.node.cgroup}/kubepods/besteffort/pod{pod.metadata.uid}")
+    cgroup = cgroups.directory(f"{node.node.cgroup}/kubepods/besteffort/pod{pod.metadata.uid}")
     assert cgroup.is_dir()
     assert {r for r, _ in await node.events("web")} >= {"Pulled", "Created", "Started"}
     hosts = await node.exec(pod, "cat", "/etc/hosts")
@@ -150,11 +151,8 @@ async def test_limits_reach_the_cgroups(node: Agent) -> None:
     pod = await node.running("web")
     assert pod.status.qosClass == "Guaranteed"
     below = f"{node.node.cgroup}/kubepods/pod{pod.metadata.uid}"
-    assert Path(f"/sys/fs/cgroup/memory{below}/memory.limit_in_bytes").read_text().strip() == str(32 << 20)
-    assert Path(f"/sys/fs/cgroup/cpu{below}/cpu.cfs_quota_us").read_text().strip() == "10000"
     id = status(pod).containerID.removeprefix("containerd://")
-    assert Path(f"/sys/fs/cgroup/cpu{below}/{id}/cpu.shares").read_text().strip() == "102"
-    assert Path(f"/sys/fs/cgroup/memory{below}/{id}/memory.limit_in_bytes").read_text().strip() == str(32 << 20)
+    assert cgroups.of(below) == cgroups.of(f"{below}/{id}") == cgroups.limits(32 << 20, 10000, 102)
 
 
 async def test_the_grace_period_the_hook_and_the_signal(node: Agent) -> None:

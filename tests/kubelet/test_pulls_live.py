@@ -12,6 +12,7 @@ import pytest
 from minikube_py.types.core import Secret
 from minikube_py.types.pod import Pod
 from tests.kubelet.agent import Agent, agent, status
+from tests.support import cgroups
 from tests.support.images import write_archives
 from tests.support.registry import PORT, Registry, use
 
@@ -101,7 +102,7 @@ async def test_a_pod_that_forks_or_eats_memory_harms_nobody_else(tmp_path: Path)
         neighbour = await node.running("neighbour")
         assert await node.exec(neighbour, "echo", "well") == "well\n"
         forking = await node.pod("forks")
-        most = Path(f"/sys/fs/cgroup/pids{node.node.cgroup}/kubepods/besteffort/pod{forking.metadata.uid}")
+        most = cgroups.directory(f"{node.node.cgroup}/kubepods/besteffort/pod{forking.metadata.uid}", "pids")
         assert (most / "pids.max").read_text() == "40\n" and int((most / "pids.current").read_text()) <= 40
 
         # a class whose handler the runtime has, and one whose handler it has not

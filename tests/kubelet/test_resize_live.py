@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from minikube_py.client import Patch
 from minikube_py.types.meta import Condition
 from minikube_py.types.pod import Pod
 from tests.kubelet.agent import Agent, status
+from tests.support import cgroups
 
 pytestmark = pytest.mark.cluster
 
@@ -33,30 +33,28 @@ def settled(pod: Pod) -> bool:
     return pod.status.observedGeneration == pod.metadata.generation and not told & {"PodResizePending", "PodResizeInProgress"}
 
 
-async def limits(node: Agent, pod: Pod) -> tuple[str, ...]:
-    script = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.shares"
-    return tuple((await node.exec(pod, "sh", "-c", script)).split())
+async def limits(node: Agent, pod: Pod) -> str:
+    return await node.exec(pod, "sh", "-c", cgroups.INSIDE)
 
 
 async def test_a_running_container_is_given_more_and_less(node: Agent) -> None:
     await node.create("web", {"command": ["sleep", "1000"], "resources": amounts("100m", "64Mi")})
     before = await node.running("web")
-    assert await limits(node, before) == (str(64 << 20), "10000", "102")
-    for cpu, memory, found in (("200m", "96Mi", (str(96 << 20), "20000", "204")), ("50m", "32Mi", (str(32 << 20), "5000", "51"))):
+    assert await limits(node, before) == cgroups.limits(64 << 20, 10000, 102)
+    for cpu, memory, found in (("200m", "96Mi", (96 << 20, 20000, 204)), ("50m", "32Mi", (32 << 20, 5000, 51))):
         await ask(node, "web", amounts(cpu, memory))
         after = await node.wait("web", settled)
         shown = status(after)
         assert shown.resources is not None and dict(shown.resources.limits) == {"cpu": cpu, "memory": memory}
         assert dict(shown.allocatedResources) == {"cpu": cpu, "memory": memory}
         assert shown.restartCount == 0 and shown.containerID == status(before).containerID
-        assert await limits(node, after) == found
-        whole = Path(f"/sys/fs/cgroup/memory{node.options.cgroup_root}/kubepods/pod{after.metadata.uid}/memory.limit_in_bytes")
-        assert whole.read_text().strip() == found[0]
+        assert await limits(node, after) == cgroups.limits(*found)
+        assert cgroups.of(f"{node.options.cgroup_root}/kubepods/pod{after.metadata.uid}") == cgroups.limits(*found)
     said = [reason for reason, _ in await node.events("web")]
     assert said.count("ResizeStarted") == 2 and said.count("ResizeCompleted") == 2
     await node.restart()
     again = await node.wait("web", settled)
-    assert await limits(node, again) == (str(32 << 20), "5000", "51") and status(again).restartCount == 0
+    assert await limits(node, again) == cgroups.limits(32 << 20, 5000, 51) and status(again).restartCount == 0
 
 
 async def test_a_policy_restarts_and_what_does_not_fit_waits(node: Agent) -> None:
@@ -68,7 +66,7 @@ async def test_a_policy_restarts_and_what_does_not_fit_waits(node: Agent) -> Non
     await node.running("other")
     await ask(node, "one", amounts("100m", "80Mi"))
     after = await node.wait("one", lambda pod: settled(pod) and status(pod).restartCount == 1 and status(pod).ready)
-    assert await limits(node, after) == (str(80 << 20), "10000", "102")
+    assert await limits(node, after) == cgroups.limits(80 << 20, 10000, 102)
     # more than is free waits, also over a restart of the agent, until the other pod is gone
     await ask(node, "one", amounts("1", "80Mi"))
     held = await node.wait("one", lambda pod: condition(pod, "PodResizePending"))
@@ -79,7 +77,7 @@ async def test_a_policy_restarts_and_what_does_not_fit_waits(node: Agent) -> Non
     await node.restart()
     await node.delete("other")
     after = await node.wait("one", lambda pod: settled(pod) and status(pod).allocatedResources.get("cpu") == "1")
-    assert await limits(node, after) == (str(80 << 20), "100000", "1024")
+    assert await limits(node, after) == cgroups.limits(80 << 20, 100000, 1024)
 
 
 async def test_memory_is_not_taken_from_under_what_uses_it(node: Agent) -> None:

@@ -44,9 +44,9 @@ def fetch(home: Path, suite: str, packages: tuple[str, ...]) -> Path:
     """Unpack packages of a Debian release below `home`/root, the ones that it has."""
     for name in ("lists/partial", "archives/partial", "debs"):
         (home / name).mkdir(parents=True, exist_ok=True)
-    mirror, key = _mirror()
+    source, key = mirror()
     options = f"[signed-by={key}] " if key else ""
-    (home / "sources.list").write_text(f"deb {options}{mirror} {suite} main\n")
+    (home / "sources.list").write_text(f"deb {options}{source} {suite} main\n")
     config = home / "apt.conf"
     config.write_text(
         f'Dir::Etc::sourcelist "{home}/sources.list"; Dir::Etc::sourceparts "/dev/null"; Dir::State::lists "{home}/lists"; '
@@ -70,7 +70,7 @@ def _fetch(home: Path, suite: str) -> None:
     fetch(home, suite, _PACKAGES)
 
 
-def _mirror() -> tuple[str, str]:
+def mirror() -> tuple[str, str]:
     """The Debian mirror that this machine uses, and the file of its keys where the sources name one."""
     for path in sorted([Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]):
         text = path.read_text() if path.is_file() else ""

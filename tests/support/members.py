@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from minikube_py.cri.containerd import Containerd, ContainerdOptions
+from tests.support import cgroups
 from tests.support.netns import enter
 from tests.support.program import Program
 from tests.support.server import Server
@@ -51,7 +52,7 @@ class Node:
         """Every process of these pods, with its start time: the same pair is the same process."""
         found = {}
         wanted = {f"pod{uid}" for uid in uids}
-        for procs in Path("/sys/fs/cgroup/memory" + self.cgroup).rglob("cgroup.procs"):
+        for procs in cgroups.directory(self.cgroup).rglob("cgroup.procs"):
             if not wanted & set(procs.parts):
                 continue
             for pid in procs.read_text().split():

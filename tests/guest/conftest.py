@@ -1,0 +1,75 @@
+"""A machine with systemd and cgroup v2, and the server on it as a unit: one for all tests, which leave it running.
+
+These tests are run by name only (`scripts/test tests/guest`): the machine is a virtual one, and takes minutes where it is emulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.command import Kubectl
+from tests.support.guest import STRETCH, Guest, guests
+from tests.support.guestimage import CannotBuild
+from tests.support.server import Server
+
+CONFIG = """\
+shutdown-grace-period: 120s
+shutdown-grace-period-critical-pods: 20s
+pod-max-pids: 300
+"""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Only who asks for them gets them."""
+    mine = [item for item in items if "tests/guest/" in item.path.as_posix()]
+    if not any("guest" in argument for argument in config.args):
+        items[:] = [item for item in items if item not in mine]
+        config.hook.pytest_deselected(items=mine)
+    for item in mine:
+        item.add_marker(pytest.mark.timeout(240 * STRETCH))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    """A failure shows what the unit has said last."""
+    outcome = yield
+    report = outcome.get_result()
+    guest = getattr(item, "funcargs", {}).get("guest")
+    if report.failed and isinstance(guest, Guest) and guest.process is not None:
+        said = guest.run("journalctl --no-pager -n 60 -o cat -u minikube-py", check=False, timeout=60)
+        report.sections.append(("the unit's journal", said.stdout))
+
+
+@pytest.fixture(autouse=True)
+def _unblocked_loop() -> None:
+    """There is no loop here: the server has a machine of its own."""
+
+
+@pytest.fixture(scope="session")
+def guest() -> Iterator[Guest]:
+    try:
+        with guests(1) as (machine,):
+            machine.boot()
+            machine.run("mkdir -p /etc/minikube-py && cat >/etc/minikube-py/config.yaml", stdin=CONFIG)
+            machine.run("systemctl enable --now minikube-py", timeout=20 * STRETCH)
+            yield machine
+    except CannotBuild as error:
+        pytest.fail(str(error))
+
+
+@pytest.fixture
+def server(guest: Guest) -> Server:
+    """The API server, ready."""
+    return guest.api()
+
+
+@pytest.fixture
+def kubectl(server: Server) -> Iterator[Kubectl]:
+    """kubectl with a Ready node; the pods that a test has left are removed."""
+    kubectl = server.kubectl()
+    kubectl.until("True", '.items[0].status.conditions[?(@.type=="Ready")].status', "nodes", timeout=30 * STRETCH)
+    yield kubectl
+    kubectl("delete", "pods,deployments", "--all", "--grace-period=1", "--timeout=60s", "--wait=false")

@@ -1,0 +1,207 @@
+"""Virtual machines for tests: real systemd as the first process, cgroup v2, a kernel of their own, a disk that outlives a cut of power.
+
+Each is one QEMU process, ended by its pid. Its network card leads to this machine alone: QEMU forwards the ports of ssh and of the API
+server from loopback addresses here, and lets nothing out. Where there are several, a second card is a cable between them, a multicast group
+on the loopback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.command import Completed
+from tests.support.guestimage import Image, build
+from tests.support.server import Server, free_port
+
+API_PORT = 6443
+_KERNEL = "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off quiet"
+
+
+def hardware() -> bool:
+    """Whether guests run on the processor itself. A kvm that is itself emulated (PVM) runs only kernels that are made for it."""
+    return os.access("/dev/kvm", os.R_OK | os.W_OK) and not Path("/sys/module/kvm_pvm").exists()
+
+
+STRETCH = 1.0 if hardware() else 15.0
+"""How many times longer than on the processor itself things may take."""
+
+
+def _disk(directory: Path) -> Path:
+    return directory / "disk.qcow2"
+
+
+def drive(directory: Path) -> str:
+    """QEMU's argument for the disk of a guest. What the guest has flushed is on it; what it has not may be lost with the process."""
+    return f"if=virtio,format=qcow2,cache=none,discard=unmap,file={_disk(directory)}"
+
+
+@dataclass
+class Guest:
+    """One machine. `boot` it, `run` commands in it; `close` ends it and leaves the disk."""
+
+    image: Image
+    directory: Path
+    number: int = 1
+    memory: int = 2048
+    cable: int = 0
+    """The port of the multicast group that is the cable to other guests; 0 for none."""
+    process: subprocess.Popen[bytes] | None = None
+    ssh_port: int = field(default_factory=free_port)
+    api_port: int = field(default_factory=free_port)
+
+    @property
+    def console(self) -> Path:
+        """What the kernel and systemd have printed, of all boots."""
+        return self.directory / "console.log"
+
+    @property
+    def ip(self) -> str:
+        """Its address on the cable between the guests."""
+        return f"192.168.77.{self.number}"
+
+    def start(self) -> None:
+        """Switch it on; returns at once."""
+        disk = _disk(self.directory)
+        if not disk.exists():
+            subprocess.run(
+                ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(self.image.disk), "-F", "raw", str(disk)], check=True, timeout=30
+            )
+        with (self.directory / "qemu.log").open("ab") as log:
+            self.process = subprocess.Popen(self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+
+    def boot(self, timeout: float = 30) -> None:
+        """Switch it on and wait until systemd has started everything."""
+        self.start()
+        self.up(timeout)
+
+    def up(self, timeout: float = 30) -> None:
+        """Wait until a command can be run in it."""
+        deadline = time.monotonic() + timeout * STRETCH
+        while True:
+            assert self.process is not None and self.process.poll() is None, self._said()
+            assert time.monotonic() < deadline, f"the guest did not start: {self._said()}"
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                if self.run("true", check=False, timeout=20).returncode == 0:
+                    return
+            time.sleep(0.5)
+
+    def run(self, command: str, *, check: bool = True, timeout: float = 60, stdin: str | None = None) -> Completed:
+        """Run a shell command in it as root. `timeout` is not stretched."""
+        done = subprocess.run(self.ssh(command), input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+        if check and done.returncode != 0:
+            raise AssertionError(f"{command}: status {done.returncode}: {done.stderr[-3000:]}{done.stdout[-3000:]}")
+        return done
+
+    def out(self, command: str, *, timeout: float = 60) -> str:
+        """What a command prints."""
+        return self.run(command, timeout=timeout).stdout.strip()
+
+    def ssh(self, *command: str) -> list[str]:
+        """The command line of ssh."""
+        options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes", "ConnectTimeout=20")
+        shared = ("ControlMaster=auto", "ControlPersist=600", f"ControlPath={self.directory}/ssh", "ServerAliveInterval=30")
+        flags = [part for option in (*options, *shared) for part in ("-o", option)]
+        return ["ssh", "-F", "none", *flags, "-i", str(self.image.key), "-p", str(self.ssh_port), "root@127.0.0.1", *command]
+
+    def api(self) -> Server:
+        """The API server in it, as the administrator reaches it from here."""
+        text = self.out("cat /etc/minikube-py/kubeconfig.yaml")
+        (self.directory / "kubeconfig.local").write_text(text)
+        server = Server(self.directory, ip="127.0.0.1", port=self.api_port)
+        server.ready(30 * STRETCH)
+        return server
+
+    def cut_power(self) -> None:
+        """End it without a word: what it has not had written to the disk is lost."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.ended(10)
+
+    def ended(self, timeout: float) -> None:
+        """Wait until it is off."""
+        assert self.process is not None
+        self.process.wait(timeout)
+        self.process = None
+        self._forget()
+
+    def restarted(self, before: str, timeout: float = 60) -> None:
+        """Wait until it has booted again; `before` is the boot_id() of the last time."""
+        deadline = time.monotonic() + timeout * STRETCH
+        while True:
+            assert time.monotonic() < deadline, f"the guest did not boot again: {self._said()}"
+            with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
+                if self.boot_id() not in ("", before):
+                    return
+            self._forget()
+            time.sleep(1)
+
+    def boot_id(self) -> str:
+        """Names this boot."""
+        return self.out("cat /proc/sys/kernel/random/boot_id", timeout=20)
+
+    def close(self) -> None:
+        """Switch it off."""
+        self._forget()
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(10)
+            self.process = None
+
+    def _forget(self) -> None:
+        """End the shared connection."""
+        if (self.directory / "ssh").exists():
+            subprocess.run([*self.ssh()[:-1], "-O", "exit", "guest"], capture_output=True, check=False, timeout=10)
+            (self.directory / "ssh").unlink(missing_ok=True)
+
+    def _said(self) -> str:
+        texts = [path.read_text(errors="replace")[-2000:] for path in (self.directory / "qemu.log", self.console) if path.exists()]
+        return "\n".join(texts)
+
+    def _command(self) -> list[str]:
+        # an emulated processor without AVX: programs choose by what it says it can, and that one would be slow
+        processor = ("kvm", "-cpu", "host") if hardware() else ("tcg,thread=multi,tb-size=512", "-cpu", "Westmere,+rdrand")
+        forwards = f"hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22,hostfwd=tcp:127.0.0.1:{self.api_port}-:{API_PORT}"
+        arguments = [
+            *("-accel", *processor, "-machine", "q35", "-smp", "2", "-m", f"{self.memory}M"),
+            *("-display", "none", "-monitor", "none", "-no-user-config", "-nodefaults"),
+            *("-chardev", f"file,id=console,append=on,path={self.console}", "-serial", "chardev:console"),
+            *("-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd), "-append", _KERNEL),
+            *("-drive", drive(self.directory), "-device", "virtio-rng-pci"),
+            *("-netdev", f"user,id=outside,restrict=on,{forwards}", "-device", _card("outside", 0, self.number)),
+        ]
+        if self.cable:
+            cable = f"socket,id=cable,mcast=230.77.0.1:{self.cable},localaddr=127.0.0.1"
+            arguments += ["-netdev", cable, "-device", _card("cable", 1, self.number)]
+        return ["qemu-system-x86_64", *arguments]
+
+
+def _card(network: str, place: int, number: int) -> str:
+    return f"virtio-net-pci,netdev={network},mac=52:54:00:00:{place:02x}:{number:02x}"
+
+
+@contextlib.contextmanager
+def guests(*numbers: int, home: Path | None = None) -> Iterator[list[Guest]]:
+    """Machines with a fresh disk each, switched off. They, and their disks, are gone at the end."""
+    directory = Path(tempfile.mkdtemp(prefix="mkpy-guest-", dir=home))
+    made: list[Guest] = []
+    try:
+        image = build(directory)
+        cable = free_port() if len(numbers) > 1 else 0
+        for number in numbers:
+            place = directory / str(number)
+            place.mkdir()
+            made.append(Guest(image, place, number, cable=cable))
+        yield made
+    finally:
+        for guest in made:
+            guest.close()
+        shutil.rmtree(directory, ignore_errors=True)
