@@ -24,6 +24,7 @@ from minikube_py.cri.client import CriClient
 from minikube_py.cri.containerd import Containerd, ContainerdOptions
 from minikube_py.cri.host import HostFacts
 from minikube_py.cri.images import PINNED, import_archive
+from minikube_py.kubelet.cgroups import find as find_cgroups
 from minikube_py.kubelet.kubelet import Kubelet
 from minikube_py.kubelet.options import KubeletOptions
 from minikube_py.meta import names
@@ -40,6 +41,8 @@ from minikube_py.types.core import Node as NodeView
 from minikube_py.types.core import Taint
 
 log = logging.getLogger(__name__)
+
+_RUNTIME_SECONDS = 30.0
 
 
 class NodeStartError(Exception):
@@ -84,6 +87,7 @@ class Node:
         self._options, self._client, self._client_for, self._tls = options, client, client_for, kubelet_tls
         self._readdressed, self._ip = readdressed, options.ip
         self._facts: HostFacts | None = None
+        self._systemd_cgroups = False
         self._kubelet: Kubelet | None = None
 
     async def start(self, supervisor: Supervisor, stack: AsyncExitStack) -> None:
@@ -172,7 +176,13 @@ class Node:
             socket = Path(options.runtime_endpoint.removeprefix("unix://"))
             if not socket.is_socket():
                 raise NodeStartError(f"--container-runtime-endpoint: {socket} is not a socket; is containerd running?")
-            return CriClient(socket)
+            cri = CriClient(socket)
+            try:
+                self._systemd_cgroups = await _cgroup_driver(cri, options.cgroup_root)
+            except (NodeStartError, cri_errors.CriError) as error:
+                await cri.close()
+                raise NodeStartError(f"--container-runtime-endpoint: {error}") from error
+            return cri
         containerd = Containerd(ContainerdOptions(data_dir=options.data_dir, iptables=iptables))
         try:
             await containerd.start()
@@ -218,6 +228,7 @@ class Node:
             cluster_domain=options.cluster_domain,
             cluster_dns=() if "dns" in options.disable else (options.cluster_dns,),
             cgroup_root=options.cgroup_root,
+            systemd_cgroups=self._systemd_cgroups,
             node_lease_duration_seconds=options.lease_duration,
             settings=options.settings,
             node_labels=options.labels,
@@ -225,6 +236,19 @@ class Node:
             version=KUBERNETES_VERSION,
             restrict_oom_score_adj=self._facts is not None and self._facts.restrict_oom_score_adj,
         )
+
+
+async def _cgroup_driver(cri: CriClient, cgroup_root: str) -> bool:
+    """Whether the user's runtime has systemd make its cgroups. Raises CriError, NodeStartError where the node cannot follow it."""
+    await cri.wait_until_serving(_RUNTIME_SECONDS)
+    if not await cri.systemd_cgroups():
+        return False
+    if find_cgroups().unified is None:
+        raise NodeStartError("its cgroup driver is systemd (SystemdCgroup = true), which takes a machine with cgroup v2")
+    if cgroup_root.strip("/"):
+        raise NodeStartError("its cgroup driver is systemd (SystemdCgroup = true), and --cgroup-root is for the other one")
+    log.info("the runtime's cgroup driver is systemd: pods get slices of systemd's")
+    return True
 
 
 def _well(work: Callable[[], Coroutine[Any, Any, None]]) -> Component:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from minikube_py.cri import errors
+from minikube_py.cri import errors, runtimeconfig
 from minikube_py.cri.channel import answer, open_channel
 from minikube_py.cri.events import ContainerEvent, follow
 from minikube_py.cri.v1 import api_pb2 as v1
@@ -69,6 +69,13 @@ class CriClient:
     async def runtime_config(self) -> v1.RuntimeConfigResponse:
         """The cgroup driver that the runtime uses. Raises Unimplemented before containerd 2."""
         return await answer(self._runtime.RuntimeConfig(v1.RuntimeConfigRequest(), timeout=REQUEST_TIMEOUT))
+
+    async def systemd_cgroups(self) -> bool:
+        """Whether it has systemd make the cgroups of containers. containerd before 2 tells in its configuration only."""
+        try:
+            return (await self.runtime_config()).linux.cgroup_driver == v1.CgroupDriver.SYSTEMD
+        except errors.Unimplemented:
+            return runtimeconfig.uses_systemd((await self.status(verbose=True)).info.get("config", ""))
 
     # Sandboxes.
 

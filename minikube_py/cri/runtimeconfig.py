@@ -94,6 +94,16 @@ def render(layout: Layout, programs: Programs, facts: HostFacts, sandbox_image: 
     return "# Written at every start; changes are lost.\n" + "\n".join(_toml(document)) + "\n"
 
 
+def uses_systemd(shown: str) -> bool:
+    """Whether a containerd that shows this configuration (JSON, in its status) has its default runtime go by systemd's cgroups."""
+    try:
+        containerd = json.loads(shown)["containerd"]
+        options = containerd["runtimes"][containerd["defaultRuntimeName"]]["options"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    return isinstance(options, dict) and options.get("SystemdCgroup") is True
+
+
 def _toml(table: dict[str, Any], path: str = "") -> list[str]:
     """TOML of a nested dictionary: values first, then its tables."""
     lines = [f"[{path}]"] if path else []

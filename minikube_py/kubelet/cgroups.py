@@ -1,7 +1,8 @@
 """The cgroups of pods and of QoS classes: made, limited and removed here; those of containers are the runtime's.
 
 Works on cgroup v1 (every hierarchy that is mounted) and v2. A cgroup is named by its path below the hierarchy, as CRI's cgroup_parent wants
-it: <root>/kubepods[/burstable|/besteffort]/pod<uid>. Everything blocks and is called in threads.
+it: <root>/kubepods[/burstable|/besteffort]/pod<uid>. Everything blocks and is called in threads. `slices` is the same where systemd makes
+the cgroups.
 """
 
 from __future__ import annotations
@@ -18,22 +19,13 @@ from minikube_py.kubelet import resources
 from minikube_py.kubelet.resources import PodLimits
 
 _QOS_DIRECTORY = {resources.GUARANTEED: "", resources.BURSTABLE: "/burstable", resources.BEST_EFFORT: "/besteffort"}
+CLASSES = tuple(_QOS_DIRECTORY)
 _V1_CONTROLLERS = frozenset(
     {"cpu", "cpuacct", "cpuset", "memory", "pids", "hugetlb", "blkio", "devices", "freezer", "net_cls", "perf_event", "systemd"}
 )
 _UNLIMITED = 2**62
 """cgroup v1 shows no memory limit as a number close to the largest one."""
 _V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "hugetlb", "io")
-
-
-def pod_cgroup(root: str, qos: str, uid: str) -> str:
-    """The name of a pod's cgroup."""
-    return f"{kubepods(root)}{_QOS_DIRECTORY[qos]}/pod{uid}"
-
-
-def kubepods(root: str) -> str:
-    """The name of the cgroup of all pods."""
-    return f"{root.rstrip('/')}/kubepods"
 
 
 class Hierarchies(msgspec.Struct, frozen=True):
@@ -80,44 +72,59 @@ class Cgroups:
     """Makes, limits and removes cgroups. Raises OSError."""
 
     def __init__(self, hierarchies: Hierarchies, root: str = "", pod_max_pids: int = -1) -> None:
-        self._hierarchies, self._root, self._pod_max_pids = hierarchies, root, pod_max_pids
+        self._hierarchies, self._root, self.pod_max_pids = hierarchies, root.rstrip("/"), pod_max_pids
 
     @property
     def v2(self) -> bool:
         """Whether the unified hierarchy is in use."""
         return self._hierarchies.unified is not None
 
+    def class_name(self, qos: str) -> str:
+        """The name of the cgroup of a QoS class; that of the Guaranteed pods is the one of all pods."""
+        return f"{self._root}/kubepods{_QOS_DIRECTORY[qos]}"
+
+    def pod_name(self, qos: str, uid: str) -> str:
+        """The name of a pod's cgroup."""
+        return f"{self.class_name(qos)}/pod{uid}"
+
+    def uid(self, directory: str) -> str | None:
+        """Whose cgroup a directory of a class is; None for one that is no pod's."""
+        return directory[3:] if directory.startswith("pod") else None
+
     def setup(self) -> None:
         """Make the cgroups of the QoS classes."""
-        for qos in (resources.GUARANTEED, resources.BURSTABLE, resources.BEST_EFFORT):
-            self._make(kubepods(self._root) + _QOS_DIRECTORY[qos])
-        self._set_shares(kubepods(self._root) + "/besteffort", resources.MIN_SHARES)
+        for qos in CLASSES:
+            self.make(self.class_name(qos))
+        self.set_cpu(self.class_name(resources.BEST_EFFORT), resources.MIN_SHARES, None)
 
     def limit_pods(self, milli_cpu: int, memory: int) -> None:
         """Weigh all pods together by the CPU, and limit them to the memory, that the node has for them (Node Allocatable)."""
-        name = kubepods(self._root)
-        self._make(name)
-        self._set_shares(name, resources.cpu_shares(milli_cpu))
+        name = self.class_name(resources.GUARANTEED)
+        self.make(name)
+        self.set_cpu(name, resources.cpu_shares(milli_cpu), None)
         self.set_memory(name, memory)
 
     def set_burstable(self, milli_cpu: int) -> None:
         """Weigh the Burstable pods by what they ask for together."""
-        self._set_shares(kubepods(self._root) + "/burstable", resources.cpu_shares(milli_cpu))
+        self.set_cpu(self.class_name(resources.BURSTABLE), resources.cpu_shares(milli_cpu), None)
 
     def ensure_pod(self, qos: str, uid: str, limits: PodLimits) -> str:
         """Make a pod's cgroup and set its limits; its name."""
-        name = pod_cgroup(self._root, qos, uid)
-        self._make(name)
+        name = self.pod_name(qos, uid)
+        self.make(name)
         self.set_cpu(name, limits.shares, limits.quota)
         if limits.memory is not None:
             self.set_memory(name, limits.memory)
-        if self._pod_max_pids > 0:
-            self._write("pids", name, "pids.max", str(self._pod_max_pids))
+        if self.pod_max_pids > 0:
+            self._write("pids", name, "pids.max", str(self.pod_max_pids))
         return name
 
     def set_cpu(self, name: str, shares: int, quota: int | None) -> None:
         """Weigh a cgroup, and limit it where `quota` is given (microseconds in a period)."""
-        self._set_shares(name, shares)
+        if self.v2:
+            self._write("cpu", name, "cpu.weight", str(resources.cpu_weight(shares)))
+        else:
+            self._write("cpu", name, "cpu.shares", str(shares))
         if quota is None:
             return
         if self.v2:
@@ -132,7 +139,7 @@ class Cgroups:
 
     def pod_now(self, qos: str, uid: str) -> tuple[PodLimits, int | None]:
         """(the limits that a pod's cgroup has, the memory that it uses); what cannot be read, and no limit, is None."""
-        name = pod_cgroup(self._root, qos, uid)
+        name = self.pod_name(qos, uid)
         if self.v2:
             quota, _, _ = self._read("cpu", name, "cpu.max").partition(" ")
             memory, usage = self._read("memory", name, "memory.max"), self._read("memory", name, "memory.current")
@@ -145,16 +152,12 @@ class Cgroups:
         limit = _number(memory)
         return PodLimits(shares, _number(quota), limit if limit is not None and limit < _UNLIMITED else None), _number(usage)
 
-    def pod_name(self, qos: str, uid: str) -> str:
-        """The name of a pod's cgroup."""
-        return pod_cgroup(self._root, qos, uid)
-
     def remove_pod(self, uid: str, timeout: float = 5.0) -> None:
         """Remove a pod's cgroup in whichever class it is, ending what is left in it. Raises OSError when it stays busy."""
         deadline = time.monotonic() + timeout
         for directory in (*self._hierarchies.directories, *self._hierarchies.others):
-            for part in _QOS_DIRECTORY.values():
-                path = directory / (kubepods(self._root) + part).lstrip("/") / f"pod{uid}"
+            for qos in CLASSES:
+                path = directory / self.pod_name(qos, uid).lstrip("/")
                 while path.exists():
                     try:
                         _remove_tree(path)
@@ -166,7 +169,7 @@ class Cgroups:
 
     def usage(self, qos: str, uid: str) -> tuple[int, int]:
         """(working set in bytes, processes and threads) of a pod; 0 where its cgroup is gone."""
-        name = pod_cgroup(self._root, qos, uid)
+        name = self.pod_name(qos, uid)
         return self._working_set(name), _count(self._file("pids", name, "pids.current"))
 
     def cpu_usage(self, name: str) -> int:
@@ -193,13 +196,14 @@ class Cgroups:
         """The UIDs of the pods that have a cgroup."""
         found: set[str] = set()
         for directory in self._hierarchies.directories:
-            for part in _QOS_DIRECTORY.values():
-                parent = directory / (kubepods(self._root) + part).lstrip("/")
+            for qos in CLASSES:
                 with contextlib.suppress(FileNotFoundError):
-                    found.update(entry.name[3:] for entry in os.scandir(parent) if entry.name.startswith("pod") and entry.is_dir())
+                    entries = os.scandir(directory / self.class_name(qos).lstrip("/"))
+                    found.update(uid for entry in entries if (uid := self.uid(entry.name)) is not None and entry.is_dir())
         return found
 
-    def _make(self, name: str) -> None:
+    def make(self, name: str) -> None:
+        """Make a cgroup, and those above it, so that it and its children can be limited."""
         for directory in self._hierarchies.directories:
             current = directory
             for part in name.strip("/").split("/"):
@@ -222,12 +226,6 @@ class Cgroups:
             if controller in available and controller not in enabled:
                 with contextlib.suppress(OSError):
                     control.write_text(f"+{controller}")
-
-    def _set_shares(self, name: str, shares: int) -> None:
-        if self.v2:
-            self._write("cpu", name, "cpu.weight", str(resources.cpu_weight(shares)))
-        else:
-            self._write("cpu", name, "cpu.shares", str(shares))
 
     def _read(self, controller: str, name: str, file: str) -> str:
         directory = self._hierarchies.unified or self._hierarchies.controllers.get(controller)

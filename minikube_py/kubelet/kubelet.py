@@ -19,7 +19,7 @@ from minikube_py.client import Client
 from minikube_py.control import EventRecorder, Informer
 from minikube_py.cri.client import CriClient
 from minikube_py.cri.imagefs import ImageFilesystems
-from minikube_py.kubelet import cgroups, machine, shutdown
+from minikube_py.kubelet import cgroups, machine, resources, shutdown
 from minikube_py.kubelet.admission import Host
 from minikube_py.kubelet.allocation import Allocations
 from minikube_py.kubelet.collector import Collector
@@ -38,6 +38,7 @@ from minikube_py.kubelet.pullrecords import PullRecords
 from minikube_py.kubelet.runtime import Observer
 from minikube_py.kubelet.runtimeclasses import RuntimeClasses
 from minikube_py.kubelet.shutdown import Shutdown
+from minikube_py.kubelet.slices import Slices
 from minikube_py.kubelet.staticpods import StaticPods
 from minikube_py.kubelet.tokens import Tokens
 from minikube_py.kubelet.tools import Tools
@@ -97,7 +98,7 @@ class Kubelet:
             ),
             handlers=self._handlers,
             probes=probes,
-            cgroups=cgroups.Cgroups(hierarchies, options.cgroup_root, settings.pod_max_pids),
+            cgroups=(Slices if options.systemd_cgroups else cgroups.Cgroups)(hierarchies, options.cgroup_root, settings.pod_max_pids),
             allocations=Allocations(options.pod_dir, self._events, clock, self.pods.active, self._host, self.pods.wake),
             tokens=Tokens(client, clock),
             claims=Claims(client, options.node_name),
@@ -172,7 +173,7 @@ class Kubelet:
                 await asyncio.to_thread(self.tools.cgroups.limit_pods, milli_cpu, memory)
                 break
             except OSError as error:
-                said = f"Failed to update Node Allocatable Limits {cgroups.kubepods(self.options.cgroup_root)!r}: {error.strerror}"
+                said = f"Failed to update Node Allocatable Limits {self.tools.cgroups.class_name(resources.GUARANTEED)!r}: {error.strerror}"
                 self._events.record(node, "Warning", "FailedNodeAllocatableEnforcement", said)
                 await asyncio.sleep(60)
         self._events.record(node, "Normal", "NodeAllocatableEnforced", "Updated Node Allocatable limit across pods")

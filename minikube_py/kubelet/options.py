@@ -33,7 +33,8 @@ class KubeletOptions(msgspec.Struct, frozen=True, kw_only=True):
     cgroup_root: str = ""
     """The cgroup under which `kubepods` is made; "" is the root of the hierarchy, "/nodeX" keeps the nodes of one machine apart."""
     cgroups_per_qos: bool = True
-    cgroup_driver: str = "cgroupfs"
+    systemd_cgroups: bool = False
+    """Whether systemd makes the cgroups: where the runtime has it make those of containers."""
     settings: NodeSettings = msgspec.field(default_factory=NodeSettings)
     port: int = 10250
     address: str = "0.0.0.0"

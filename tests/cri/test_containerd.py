@@ -61,6 +61,16 @@ async def test_a_changed_configuration_restarts_it_and_pods_live_on(node: Runtim
         again.release()
 
 
+async def test_it_tells_whether_systemd_makes_its_cgroups(node: RuntimeNode) -> None:
+    async with node.client() as client:
+        assert not await client.systemd_cgroups()
+        node.containerd.release()
+        again = Containerd(msgspec.structs.replace(node.containerd.options, systemd_cgroup=True))
+        await again.start()
+        assert await client.systemd_cgroups()
+        again.release()
+
+
 async def test_killed_under_running_pods_it_comes_back_and_they_live_on(node: RuntimeNode) -> None:
     supervisor = Supervisor()
     health = supervisor.start("containerd", node.containerd.run)

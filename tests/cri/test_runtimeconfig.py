@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from minikube_py.cri.containerd import ContainerdOptions
 from minikube_py.cri.host import HostFacts, Programs
-from minikube_py.cri.runtimeconfig import render
+from minikube_py.cri.runtimeconfig import render, uses_systemd
 
 LAYOUT = ContainerdOptions(data_dir=Path('/data/with "quotes"'), run_dir=Path("/run/one")).layout()
 
@@ -53,3 +54,15 @@ def test_two_nodes_share_no_place() -> None:
 
 def _places(layout: Any) -> list[Path]:
     return [getattr(layout, name) for name in layout.__struct_fields__]
+
+
+@pytest.mark.parametrize("systemd", [True, False])
+def test_a_containerd_before_2_tells_whether_systemd_makes_its_cgroups(systemd: bool) -> None:
+    handlers = {
+        "runc": {"options": {"SystemdCgroup": systemd}},
+        "other": {"options": {"SystemdCgroup": not systemd}},
+        "bare": {"options": None},
+    }
+    assert uses_systemd(json.dumps({"containerd": {"defaultRuntimeName": "runc", "runtimes": handlers}})) is systemd
+    assert not uses_systemd(json.dumps({"containerd": {"defaultRuntimeName": "bare", "runtimes": handlers}}))
+    assert not uses_systemd("") and not uses_systemd("{}") and not uses_systemd("[]")

@@ -86,9 +86,9 @@ def test_the_kernel_ends_all_of_a_container_that_takes_too_much(guest: Guest, ku
 
 
 def test_a_running_container_is_given_more_and_less(guest: Guest, kubectl: Kubectl) -> None:
-    start(kubectl, pod("web", resources=amounts("100m", "64Mi")))
+    start(kubectl, pod("web", resources=amounts("800m", "64Mi")))
     path, id = cgroup(kubectl, "web"), container(kubectl, "web")
-    for cpu, memory, quota, limit in (("200m", "96Mi", "20000", 96), ("50m", "32Mi", "5000", 32)):
+    for cpu, memory, quota, limit in (("1500m", "96Mi", "150000", 96), ("600m", "32Mi", "60000", 32)):
         body = {"spec": {"containers": [{"name": "main", "resources": amounts(cpu, memory)}]}}
         kubectl("patch", "pod", "web", "--subresource=resize", "--patch", json.dumps(body))
         kubectl.until(memory, ".status.containerStatuses[0].resources.limits.memory", "pod", "web", timeout=20 * STRETCH)
@@ -101,10 +101,10 @@ def test_a_running_container_is_given_more_and_less(guest: Guest, kubectl: Kubec
 
 def test_limits_of_a_whole_pod(guest: Guest, kubectl: Kubectl) -> None:
     whole = pod("whole")
-    whole["spec"]["resources"] = amounts("300m", "90Mi")
+    whole["spec"]["resources"] = amounts("900m", "90Mi")
     start(kubectl, whole)
     found = settings(guest, cgroup(kubectl, "whole"))
-    assert (found["cpu.max"], found["memory.max"]) == ("30000 100000", str(90 * MIB))
+    assert (found["cpu.max"], found["memory.max"]) == ("90000 100000", str(90 * MIB))
 
 
 SIGNALS = """

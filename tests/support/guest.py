@@ -8,6 +8,7 @@ on the loopback.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.command import Completed
+from tests.support.command import Completed, Kubectl
 from tests.support.guestimage import Image, build
 from tests.support.server import Server, free_port
 
@@ -119,6 +120,10 @@ class Guest:
         server = Server(self.directory, ip="127.0.0.1", port=self.api_port)
         server.ready(30 * STRETCH)
         return server
+
+    def kubectl(self) -> Kubectl:
+        """kubectl of this machine, as the administrator of the cluster in it."""
+        return dataclasses.replace(self.api().kubectl(), timeout=60 * STRETCH)
 
     def cut_power(self) -> None:
         """End it without a word: what it has not had written to the disk is lost."""
