@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 _HISTORY = Retention(seconds=7 * 86400.0, bytes=512 << 20)
 _RENEWAL_EVERY = 3600.0
+_READY_SECONDS, _READY_LOOK = 30.0, 0.02
 
 
 class StartError(Exception):
@@ -76,6 +77,7 @@ async def _main(config: ServerConfig) -> None:
             await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 await starting
+                await server.ready(stop)
                 notify("READY=1")
                 await stopping
                 notify("STOPPING=1")
@@ -148,6 +150,16 @@ class Server:
             await self._start_node(assembly, keys, node_name, node_ip)
         assembly.health.starting = False
         settle()
+
+    async def ready(self, stop: asyncio.Event) -> None:
+        """Until /readyz says so, but not for ever: one component that does not come up is no reason to start all of them again."""
+        assert self._assembly is not None
+        deadline = time.monotonic() + _READY_SECONDS
+        while (problems := self._assembly.health.problems()) and not stop.is_set():
+            if time.monotonic() > deadline:
+                log.warning("not ready yet, and going on all the same", extra={"problems": problems})
+                return
+            await asyncio.sleep(_READY_LOOK)
 
     def shut_down_node(self) -> None:
         """The machine goes down: end the pods of its node, and go on meanwhile."""

@@ -45,6 +45,10 @@ class HealthChecks:
             found["shutdown"] = lambda: "the server is shutting down" if self.shutting_down else ""
         return found
 
+    def problems(self) -> dict[str, str]:
+        """What keeps /readyz from saying that all is well."""
+        return {name: problem for name, check in self.checks("readyz").items() if (problem := check())}
+
     def answer(self, request: Request) -> Response:
         """The answer for /ENDPOINT or /ENDPOINT/CHECK."""
         endpoint, _, only = request.path.strip("/").partition("/")
