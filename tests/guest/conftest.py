@@ -11,21 +11,13 @@ from typing import Any
 import pytest
 
 from tests.support.command import Kubectl
-from tests.support.guest import STRETCH, Guest, guests
+from tests.support.guest import STRETCH, Guest, fresh_guest
 from tests.support.guestimage import CannotBuild
-from tests.support.server import Server
 
 CONFIG = """\
 shutdown-grace-period: 120s
 shutdown-grace-period-critical-pods: 20s
 pod-max-pids: 300
-"""
-_SLOW = """
-for unit in minikube-py minikube-py-agent; do
-    mkdir -p /etc/systemd/system/$unit.service.d
-    printf '[Service]\\nTimeoutStartSec=infinity\\n' >/etc/systemd/system/$unit.service.d/slow.conf
-done
-systemctl daemon-reload
 """
 
 
@@ -58,21 +50,12 @@ def _unblocked_loop() -> None:
 @pytest.fixture(scope="session")
 def guest() -> Iterator[Guest]:
     try:
-        with guests(1) as (machine,):
+        with fresh_guest() as machine:
             machine.boot()
-            machine.run("mkdir -p /etc/minikube-py && cat >/etc/minikube-py/config.yaml", stdin=CONFIG)
-            if STRETCH > 1:  # the unit's own patience is made for processors
-                machine.run(_SLOW)
-            machine.run("systemctl enable --now minikube-py", timeout=20 * STRETCH)
+            machine.serve(CONFIG)
             yield machine
     except CannotBuild as error:
         pytest.fail(str(error))
-
-
-@pytest.fixture
-def server(guest: Guest) -> Server:
-    """The API server, ready."""
-    return guest.api()
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def node_ready(kubectl: Kubectl) -> None:
 
 
 def test_a_reboot_ends_pods_in_their_time_and_brings_them_back(guest: Guest, kubectl: Kubectl) -> None:
-    workload = web("web", 2)
+    workload = web("web")
     kubectl.apply(
         workload, service("web"), kept("lone", "/var/lone"), kept("critical", "/var/critical", priorityClassName="system-node-critical")
     )
@@ -71,7 +71,7 @@ def test_the_units_of_the_machine_are_whole_after_it_was_switched_off(guest: Gue
 
 
 def test_a_cut_of_power_loses_no_acknowledged_write(guest: Guest, kubectl: Kubectl) -> None:
-    kubectl.apply(web("web", 2), service("web"))
+    kubectl.apply(web("web"), service("web"))
     kubectl.wait("condition=Available", "deployment/web", timeout=int(60 * STRETCH))
     before = guest.boot_id()
     with Writers(guest.api(), threads=8, rate=20) as writers:

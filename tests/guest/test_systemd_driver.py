@@ -37,7 +37,7 @@ ENDPOINT = "container-runtime-endpoint: unix:///run/containerd/containerd.sock\n
 def kubectl(guest: Guest) -> Iterator[Kubectl]:
     """The node on the machine's own containerd; as it was before at the end."""
     before = guest.kubectl()
-    before("delete", "pods,deployments", "--all", "--grace-period=0", "--force")
+    before("delete", "pods,deployments", "--all", "--grace-period=1")
     guest.run("systemctl stop minikube-py; kill $(cat /var/lib/minikube-py/agent/containerd/containerd.pid)", timeout=10 * STRETCH)
     guest.run("cp -r /etc/containerd /root/containerd.before; cat >/etc/containerd/config.toml", stdin=CONTAINERD)
     guest.run(f"systemctl start containerd; {IMPORT}", timeout=20 * STRETCH)
@@ -47,7 +47,7 @@ def kubectl(guest: Guest) -> Iterator[Kubectl]:
         kubectl = guest.kubectl()
         kubectl.until("True", '.items[0].status.conditions[?(@.type=="Ready")].status', "nodes", timeout=30 * STRETCH)
         yield kubectl
-        kubectl("delete", "pods", "--all", "--grace-period=0", "--force")
+        kubectl("delete", "pods", "--all", "--grace-period=1")
     finally:
         guest.run("cat >/etc/minikube-py/config.yaml", stdin=CONFIG)
         guest.run("systemctl stop minikube-py containerd; cp /root/containerd.before/* /etc/containerd/", timeout=20 * STRETCH)

@@ -1,14 +1,12 @@
 """Virtual machines for tests: real systemd as the first process, cgroup v2, a kernel of their own, a disk that outlives a cut of power.
 
 Each is one QEMU process, ended by its pid. Its network card leads to this machine alone: QEMU forwards the ports of ssh and of the API
-server from loopback addresses here, and lets nothing out. Where there are several, a second card is a cable between them, a multicast group
-on the loopback.
+server from loopback addresses here, and lets nothing out.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import shutil
 import signal
@@ -25,6 +23,11 @@ from tests.support.server import Server, free_port
 
 API_PORT = 6443
 _KERNEL = "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off quiet"
+_SLOW = """
+mkdir -p /etc/systemd/system/minikube-py.service.d
+printf '[Service]\\nTimeoutStartSec=infinity\\n' >/etc/systemd/system/minikube-py.service.d/slow.conf
+systemctl daemon-reload
+"""
 
 
 def hardware() -> bool:
@@ -34,6 +37,18 @@ def hardware() -> bool:
 
 STRETCH = 1.0 if hardware() else 15.0
 """How many times longer than on the processor itself things may take."""
+
+
+class Patient(Kubectl):
+    """kubectl waits ten seconds for a TLS handshake, and cannot be told to wait longer: then it is asked again."""
+
+    def result(self, *arguments: str, stdin: str | None = None) -> Completed:
+        done = super().result(*arguments, stdin=stdin)
+        for _ in range(int(STRETCH)):
+            if "TLS handshake timeout" not in done.stderr:
+                break
+            done = super().result(*arguments, stdin=stdin)
+        return done
 
 
 def _disk(directory: Path) -> Path:
@@ -51,10 +66,7 @@ class Guest:
 
     image: Image
     directory: Path
-    number: int = 1
     memory: int = 2048
-    cable: int = 0
-    """The port of the multicast group that is the cable to other guests; 0 for none."""
     process: subprocess.Popen[bytes] | None = None
     ssh_port: int = field(default_factory=free_port)
     api_port: int = field(default_factory=free_port)
@@ -63,11 +75,6 @@ class Guest:
     def console(self) -> Path:
         """What the kernel and systemd have printed, of all boots."""
         return self.directory / "console.log"
-
-    @property
-    def ip(self) -> str:
-        """Its address on the cable between the guests."""
-        return f"192.168.77.{self.number}"
 
     def start(self) -> None:
         """Switch it on; returns at once."""
@@ -113,6 +120,13 @@ class Guest:
         flags = [part for option in (*options, *shared) for part in ("-o", option)]
         return ["ssh", "-F", "none", *flags, "-i", str(self.image.key), "-p", str(self.ssh_port), "root@127.0.0.1", *command]
 
+    def serve(self, config: str = "") -> None:
+        """Have the server run as a unit, at every boot, with this in its configuration file; returns when it is active."""
+        if STRETCH > 1:  # the unit's own patience is made for processors
+            self.run(_SLOW, timeout=10 * STRETCH)
+        self.run("mkdir -p /etc/minikube-py && cat >/etc/minikube-py/config.yaml", stdin=config)
+        self.run("systemctl enable --now minikube-py", timeout=30 * STRETCH)
+
     def api(self) -> Server:
         """The API server in it, as the administrator reaches it from here."""
         text = self.out("cat /etc/minikube-py/kubeconfig.yaml")
@@ -123,7 +137,8 @@ class Guest:
 
     def kubectl(self) -> Kubectl:
         """kubectl of this machine, as the administrator of the cluster in it."""
-        return dataclasses.replace(self.api().kubectl(), timeout=60 * STRETCH)
+        found = self.api().kubectl()
+        return Patient(found.program, found.kubeconfig, timeout=60 * STRETCH)
 
     def cut_power(self) -> None:
         """End it without a word: what it has not had written to the disk is lost."""
@@ -175,38 +190,25 @@ class Guest:
         # an emulated processor without AVX: programs choose by what it says it can, and that one would be slow
         processor = ("kvm", "-cpu", "host") if hardware() else ("tcg,thread=multi,tb-size=512", "-cpu", "Westmere,+rdrand")
         forwards = f"hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22,hostfwd=tcp:127.0.0.1:{self.api_port}-:{API_PORT}"
-        arguments = [
-            *("-accel", *processor, "-machine", "q35", "-smp", "2", "-m", f"{self.memory}M"),
+        return [
+            *("qemu-system-x86_64", "-accel", *processor, "-machine", "q35", "-smp", "2", "-m", f"{self.memory}M"),
             *("-display", "none", "-monitor", "none", "-no-user-config", "-nodefaults"),
             *("-chardev", f"file,id=console,append=on,path={self.console}", "-serial", "chardev:console"),
             *("-kernel", str(self.image.kernel), "-initrd", str(self.image.initrd), "-append", _KERNEL),
             *("-drive", drive(self.directory), "-device", "virtio-rng-pci"),
-            *("-netdev", f"user,id=outside,restrict=on,{forwards}", "-device", _card("outside", 0, self.number)),
+            *("-netdev", f"user,id=outside,restrict=on,{forwards}", "-device", "virtio-net-pci,netdev=outside"),
         ]
-        if self.cable:
-            cable = f"socket,id=cable,mcast=230.77.0.1:{self.cable},localaddr=127.0.0.1"
-            arguments += ["-netdev", cable, "-device", _card("cable", 1, self.number)]
-        return ["qemu-system-x86_64", *arguments]
-
-
-def _card(network: str, place: int, number: int) -> str:
-    return f"virtio-net-pci,netdev={network},mac=52:54:00:00:{place:02x}:{number:02x}"
 
 
 @contextlib.contextmanager
-def guests(*numbers: int, home: Path | None = None) -> Iterator[list[Guest]]:
-    """Machines with a fresh disk each, switched off. They, and their disks, are gone at the end."""
-    directory = Path(tempfile.mkdtemp(prefix="mkpy-guest-", dir=home))
-    made: list[Guest] = []
+def fresh_guest() -> Iterator[Guest]:
+    """A machine with a fresh disk, switched off. It, and its disk, are gone at the end. Raises CannotBuild."""
+    directory = Path(tempfile.mkdtemp(prefix="mkpy-guest-"))
+    guest: Guest | None = None
     try:
-        image = build(directory)
-        cable = free_port() if len(numbers) > 1 else 0
-        for number in numbers:
-            place = directory / str(number)
-            place.mkdir()
-            made.append(Guest(image, place, number, cable=cable))
-        yield made
+        guest = Guest(build(directory), directory)
+        yield guest
     finally:
-        for guest in made:
+        if guest is not None:
             guest.close()
         shutil.rmtree(directory, ignore_errors=True)

@@ -55,7 +55,7 @@ def up() -> int:
         (HOME / "state.json").write_text(json.dumps({"ssh_port": guest.ssh_port, "api_port": guest.api_port}))
         guest.up()
         booted = time.monotonic()
-        guest.run("systemctl enable --now minikube-py", timeout=30 * STRETCH)
+        guest.serve()
         server = guest.api()
     except BaseException as error:
         down()
