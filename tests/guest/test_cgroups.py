@@ -68,7 +68,7 @@ def test_limits_are_in_the_files_of_the_pod_and_of_the_container(guest: Guest, k
     for name, qos in (("guaranteed", ""), ("burstable", "/burstable"), ("least", "/besteffort")):
         path = cgroup(kubectl, name, qos)
         kubectl("delete", "pod", name, "--grace-period=0", "--force", "--wait=true")
-        guest.run(f"for n in $(seq 600); do [ -e {path} ] || exit 0; sleep 0.2; done; ls {path}; exit 1", timeout=150)
+        guest.until(f"[ ! -e {path} ]")
 
 
 def test_the_kernel_ends_all_of_a_container_that_takes_too_much(guest: Guest, kubectl: Kubectl) -> None:
@@ -123,7 +123,7 @@ def test_what_eviction_reads_is_what_the_machine_uses(guest: Guest, kubectl: Kub
     start(kubectl, pod("eats", "sh", "-c", "dd if=/dev/zero of=/dev/shm/f bs=1M count=50; sleep 10000"))
     uid = kubectl.field(".metadata.uid", "pod", "eats")
     now = f"cat /sys/fs/cgroup/kubepods/besteffort/pod{uid}/memory.current"
-    guest.run(f"for n in $(seq 300); do [ $({now}) -gt {50 * MIB} ] && exit; sleep 0.2; done; exit 1", timeout=150)
+    guest.until(f"[ $({now}) -gt {50 * MIB} ]")
     found = json.loads(guest.run(f"{PROGRAM}/bin/python -", stdin=SIGNALS, timeout=10 * STRETCH).stdout)
     assert found["v2"]
     used, processes = found["pods"][uid]

@@ -31,7 +31,7 @@ def test_a_reboot_ends_pods_in_their_time_and_brings_them_back(guest: Guest, kub
     kubectl.wait("condition=Available", "deployment/web", timeout=int(60 * STRETCH))
     for name in ("lone", "critical"):
         kubectl.wait("condition=Ready", f"pod/{name}", timeout=int(30 * STRETCH))
-        guest.run(f"for n in $(seq 300); do [ -s /var/{name}/started ] && exit; sleep 0.2; done; exit 1")
+        guest.until(f"[ -s /var/{name}/started ]")
     before = guest.boot_id()
     guest.run("systemctl reboot", check=False)
     guest.restarted(before, 120)

@@ -86,10 +86,8 @@ def test_pods_are_slices_with_their_limits(guest: Guest, kubectl: Kubectl) -> No
     kubectl.until("true", ".status.containerStatuses[0].ready", "pod", "least", timeout=20 * STRETCH)
     assert guest.out("pgrep -f '^sleep 3344556$'") == first
     kubectl("delete", "pod", "web", "--grace-period=0", "--force")
-    guest.run(f"for n in $(seq 600); do [ -e {path} ] || exit 0; sleep 0.2; done; ls {path}; exit 1", timeout=150)
-    guest.run(
-        f"for n in $(seq 100); do systemctl list-units --all --plain | grep -q {unit} || exit 0; sleep 0.5; done; exit 1", timeout=150
-    )
+    guest.until(f"[ ! -e {path} ]")
+    guest.until(f"! systemctl list-units --all --plain | grep -q {unit}")
 
 
 def test_the_kernel_ends_what_takes_too_much(guest: Guest, kubectl: Kubectl) -> None:

@@ -35,7 +35,7 @@ def hardware() -> bool:
     return os.access("/dev/kvm", os.R_OK | os.W_OK) and not Path("/sys/module/kvm_pvm").exists()
 
 
-STRETCH = 1.0 if hardware() else 15.0
+STRETCH = 1.0 if hardware() else 30.0
 """How many times longer than on the processor itself things may take."""
 
 
@@ -112,6 +112,14 @@ class Guest:
     def out(self, command: str, *, timeout: float = 60) -> str:
         """What a command prints."""
         return self.run(command, timeout=timeout).stdout.strip()
+
+    def until(self, command: str, timeout: float = 20) -> None:
+        """Run a shell command in it again and again until it works."""
+        loop = f"until {command}; do sleep 0.2; done"
+        try:
+            self.run(loop, timeout=timeout * STRETCH)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"not within {timeout * STRETCH:.0f} s: {command}") from None
 
     def ssh(self, *command: str) -> list[str]:
         """The command line of ssh."""

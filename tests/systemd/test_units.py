@@ -14,6 +14,7 @@ import pytest
 
 from minikube_py.cli.main import main
 from minikube_py.systemd import notify
+from tests.support.server import Server
 
 UNITS = sorted((Path(__file__).parents[2] / "systemd").glob("*.service"))
 
@@ -63,3 +64,17 @@ def test_what_is_notified_arrives(abstract: bool, tmp_path: Path, monkeypatch: p
         assert manager.recv(100) == b"READY=1"
     monkeypatch.delenv("NOTIFY_SOCKET")
     notify("READY=1")
+
+
+def test_a_server_says_that_it_is_ready_when_it_is(tmp_path: Path) -> None:
+    server = Server(tmp_path, environment={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        server.start()
+        try:
+            assert manager.recv(100) == b"READY=1"
+            assert server.is_ready()
+        finally:
+            server.stop()
+        assert manager.recv(100) == b"STOPPING=1"
