@@ -14,9 +14,9 @@ from tests.support.command import Kubectl
 from tests.support.guest import STRETCH, Guest, fresh_guest
 from tests.support.guestimage import CannotBuild
 
-CONFIG = """\
-shutdown-grace-period: 120s
-shutdown-grace-period-critical-pods: 20s
+CONFIG = f"""\
+shutdown-grace-period: {round(60 + 60 * STRETCH)}s
+shutdown-grace-period-critical-pods: {round(30 * STRETCH)}s
 pod-max-pids: 300
 """
 
@@ -64,4 +64,4 @@ def kubectl(guest: Guest) -> Iterator[Kubectl]:
     kubectl = guest.kubectl()
     kubectl.until("True", '.items[0].status.conditions[?(@.type=="Ready")].status', "nodes", timeout=30 * STRETCH)
     yield kubectl
-    kubectl("delete", "pods,deployments", "--all", "--grace-period=1", "--timeout=60s", "--wait=false")
+    kubectl.result("delete", "pods,deployments", "--all", "--grace-period=1", "--wait=false")

@@ -7,7 +7,6 @@ import json
 from tests.e2e.objects import pod, service, web
 from tests.support.command import Kubectl
 from tests.support.guest import STRETCH, Guest
-from tests.support.server import Server
 from tests.support.waiting import eventually
 
 UNIT = "minikube-py"
@@ -36,6 +35,7 @@ def test_the_machine_is_what_it_is_meant_to_be(guest: Guest) -> None:
 
 
 def test_the_unit_is_active_when_the_api_is_ready_and_not_before(guest: Guest) -> None:
+    server = guest.api()
     guest.run(f"systemctl stop {UNIT}", timeout=10 * STRETCH)
     guest.run(f"systemctl start --no-block {UNIT}")
     port = f"/dev/tcp/127.0.0.1/{6443}"
@@ -43,7 +43,6 @@ def test_the_unit_is_active_when_the_api_is_ready_and_not_before(guest: Guest) -
     assert before == ["activating", "closed"]
     guest.run(f"systemctl start {UNIT}", timeout=20 * STRETCH)
     # no waiting: what systemd calls active answers, and is ready
-    server = Server(guest.directory, ip="127.0.0.1", port=guest.api_port)
     assert server.is_ready()
     found = shown(guest, "ActiveState", "SubState", "NRestarts", "Result")
     assert found == {"ActiveState": "active", "SubState": "running", "NRestarts": "0", "Result": "success"}

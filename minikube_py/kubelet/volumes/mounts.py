@@ -42,12 +42,18 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
 def tmpfs(target: Path, size: int | None = None, mode: str = "") -> None:
     """A file system in memory, never swapped to a disk where the kernel can promise that (6.4); `size` in bytes bounds it."""
     options = [o for o in (f"size={size}" if size else "", f"mode={mode}" if mode else "") if o]
-    try:
-        mount("tmpfs", str(target), "tmpfs", 0, ",".join((*options, "noswap")))
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EPERM):
-            raise
-        mount("tmpfs", str(target), "tmpfs", 0, ",".join(options))
+    if _kernel() >= (6, 4):  # an older one writes a line to its log for every option that it does not know
+        try:
+            mount("tmpfs", str(target), "tmpfs", 0, ",".join((*options, "noswap")))
+            return
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EPERM):
+                raise
+    mount("tmpfs", str(target), "tmpfs", 0, ",".join(options))
+
+
+def _kernel() -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
 
 
 def bind(source: str, target: Path) -> None:
