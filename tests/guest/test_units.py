@@ -69,8 +69,8 @@ def test_a_stop_and_a_restart_leave_pods_and_their_runtime_alone(guest: Guest, k
 
 
 def test_a_server_that_was_killed_is_started_again(guest: Guest, kubectl: Kubectl) -> None:
-    kubectl.apply(pod("stays", "sleep", "7654321"))
-    kubectl.wait("condition=Ready", "pod/stays", timeout=int(30 * STRETCH))
+    kubectl.apply(pod("lives", "sleep", "7654321"))
+    kubectl.wait("condition=Ready", "pod/lives", timeout=int(30 * STRETCH))
     before = shown(guest, "MainPID", "NRestarts")
     first = container_pid(guest, "7654321")
     guest.run(f"kill -9 {before['MainPID']}")
@@ -80,7 +80,7 @@ def test_a_server_that_was_killed_is_started_again(guest: Guest, kubectl: Kubect
         return now["ActiveState"] == "active" and now["NRestarts"] == str(int(before["NRestarts"]) + 1)
 
     eventually(back, "the unit is active again", 30 * STRETCH)
-    kubectl.until("true", ".status.containerStatuses[0].ready", "pod", "stays", timeout=20 * STRETCH)
+    kubectl.until("true", ".status.containerStatuses[0].ready", "pod", "lives", timeout=20 * STRETCH)
     assert container_pid(guest, "7654321") == first
 
 
