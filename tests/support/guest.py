@@ -40,12 +40,13 @@ STRETCH = 1.0 if hardware() else 30.0
 
 
 class Patient(Kubectl):
-    """kubectl waits ten seconds for a TLS handshake, and cannot be told to wait longer: then it is asked again."""
+    """kubectl waits ten seconds for a TLS handshake and half a minute for an answer, and cannot be told to wait longer: then it is asked
+    again."""
 
     def result(self, *arguments: str, stdin: str | None = None) -> Completed:
         done = super().result(*arguments, stdin=stdin)
         for _ in range(int(STRETCH)):
-            if "TLS handshake timeout" not in done.stderr:
+            if "TLS handshake timeout" not in done.stderr and "Client.Timeout exceeded" not in done.stderr:
                 break
             done = super().result(*arguments, stdin=stdin)
         return done
