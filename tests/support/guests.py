@@ -34,7 +34,8 @@ def main(arguments: Sequence[str]) -> int:
             return _inside(" ".join(command))
         case ["test", *rest]:
             patience = f"MINIKUBE_PY_TEST_PATIENCE={STRETCH:g}"
-            return _inside(f"cd {TREE} && {patience} {TESTS}/bin/python -m pytest -q -p no:cacheprovider {shlex.join(rest)}")
+            pytest = f"{TESTS}/bin/python -m pytest -q -p no:cacheprovider --timeout {120 * STRETCH:.0f}"
+            return _inside(f"cd {TREE} && {patience} {pytest} {shlex.join(rest)}")
     print("usage: scripts/guest up | run COMMAND ... | test ARG ... | down", file=sys.stderr)
     return 2
 
