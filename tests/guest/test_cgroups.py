@@ -113,9 +113,10 @@ from minikube_py.kubelet import cgroups, machine
 from minikube_py.kubelet.measure import Measure
 from minikube_py.kubelet.options import KubeletOptions
 made = cgroups.Cgroups(cgroups.find())
+measure = Measure(None, made, KubeletOptions(node_name="guest", node_ips=("10.0.2.15",)))
 print(json.dumps({"v2": made.v2, "used": made.node_working_set(), **machine.meminfo(),
     "pods": {uid: made.usage("BestEffort", uid) for uid in made.pods()},
-    "signals": {k: tuple(v) for k, v in Measure(None, made, KubeletOptions())._node(None).items()}}))
+    "signals": {k: tuple(v) for k, v in measure._node(None).items()}}))
 """
 
 
