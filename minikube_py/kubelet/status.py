@@ -140,6 +140,7 @@ def _container(pod: Pod, container: Container, state: PodState, facts: Facts, *,
     waiting = facts.waiting.get(container.name)
     held = waiting is not None and not facts.ending and planning.should_restart(pod, container, newest)
     last: Status | None = None
+    to_come = {"waiting": {"reason": "PodInitializing" if is_init or (pod.spec.initContainers and not initialized) else "ContainerCreating"}}
     if newest is None:
         if previous is not None and planning.can_restart_all(pod) and not facts.ending and previous.state.waiting is None:
             shown: Status = {"waiting": {"reason": phases.RESTARTING_ALL, "message": _REMOVED}}
@@ -150,8 +151,7 @@ def _container(pod: Pod, container: Container, state: PodState, facts: Facts, *,
         elif waiting is not None:
             shown = {"waiting": _waiting(waiting)}
         else:
-            default = "PodInitializing" if is_init or (pod.spec.initContainers and not initialized) else "ContainerCreating"
-            shown = {"waiting": {"reason": default}}
+            shown = to_come
     elif newest.state is RunState.RUNNING:
         shown = {"running": {"startedAt": timestamp(newest.started_at)}}
     elif newest.state is RunState.EXITED:
@@ -163,7 +163,7 @@ def _container(pod: Pod, container: Container, state: PodState, facts: Facts, *,
     elif waiting is not None:
         shown = {"waiting": _waiting(waiting)}
     else:
-        shown = {"waiting": {"reason": "ContainerCreating"}}
+        shown = to_come
     if last is None and before is not None and before.state is RunState.EXITED:
         last = {"terminated": _terminated(before)}
     if last is None and before is None and previous is not None and previous.lastState.terminated is not None:

@@ -137,6 +137,14 @@ def test_init_containers_hold_the_phase_and_are_listed() -> None:
     assert [s["ready"] for s in made["initContainerStatuses"]] == [True, False]
 
 
+def test_what_is_made_and_not_started_waits_like_what_is_not_made() -> None:
+    of = pod({"name": "main"}, initContainers=[{"name": "i1"}])
+    made = generate(of, state(container(of, "i1", RunState.CREATED)))
+    assert made["initContainerStatuses"][0]["state"] == {"waiting": {"reason": "PodInitializing"}}
+    made = generate(of, state(container(of, "i1", RunState.EXITED), container(of, "main", RunState.CREATED)))
+    assert made["containerStatuses"][0]["state"] == {"waiting": {"reason": "ContainerCreating"}}
+
+
 def test_readiness_gates() -> None:
     gate = [{"conditionType": "example.com/ok"}]
     of = pod({}, readinessGates=gate)
