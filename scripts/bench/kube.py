@@ -40,11 +40,16 @@ class Connection:
 
     def watch(self, path: str) -> Iterator[tuple[str, Obj]]:
         """The events of a watch as they come: (type, object). The connection is used up."""
+        for line in self.lines(path):
+            event = json.loads(line)
+            yield event["type"], event["object"]
+
+    def lines(self, path: str) -> Iterator[bytes]:
+        """The lines of a watch as they come, unparsed. The connection is used up."""
         self._http.request("GET", path, headers=self._headers)
         answer = self._http.getresponse()
         while line := answer.readline():
-            event = json.loads(line)
-            yield event["type"], event["object"]
+            yield line
 
 
 def bound_account(server: Server, namespace: str, *resources: str) -> str:
