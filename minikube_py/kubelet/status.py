@@ -140,7 +140,8 @@ def _container(pod: Pod, container: Container, state: PodState, facts: Facts, *,
     waiting = facts.waiting.get(container.name)
     held = waiting is not None and not facts.ending and planning.should_restart(pod, container, newest)
     last: Status | None = None
-    to_come = {"waiting": {"reason": "PodInitializing" if is_init or (pod.spec.initContainers and not initialized) else "ContainerCreating"}}
+    held_back = is_init or (pod.spec.initContainers and not initialized)
+    to_come = {"waiting": {"reason": "PodInitializing" if held_back else "ContainerCreating"}}
     if newest is None:
         if previous is not None and planning.can_restart_all(pod) and not facts.ending and previous.state.waiting is None:
             shown: Status = {"waiting": {"reason": phases.RESTARTING_ALL, "message": _REMOVED}}

@@ -13,6 +13,8 @@ from minikube_py.types.pod import Container, Pod, Quantities, ResourceRequiremen
 def container_resources(pod: Pod, container: Container) -> ResourceRequirements:
     """What one of the pod's containers counts for. An init container that ends is never resized."""
     status, spec = pod.status, container.resources
+    if not status.containerStatuses and not status.initContainerStatuses:
+        return spec
     found = next((s for s in (*status.containerStatuses, *status.initContainerStatuses) if s.name == container.name), None)
     if found is None or found.resources is None or (container.restartPolicy != "Always" and container in pod.spec.initContainers):
         return spec
