@@ -20,6 +20,8 @@ from minikube_py.types.meta import Object, timestamp
 log = logging.getLogger(__name__)
 
 _REPEAT_WINDOW = 600.0
+_REMEMBERED = 4096
+"""Events whose repeats are known as such, the most recent ones: as many as client-go's recorder keeps."""
 _QUEUE_BOUND = 1000
 _BURST = 25.0
 _PER_SECOND = 1 / 300
@@ -33,13 +35,16 @@ class _Pending(NamedTuple):
     at: float
 
 
+_Identity = tuple[str, ...]
+
+
 class EventRecorder:
     """Records Events as one component on one host. A full queue drops events: they must never hold the work up."""
 
     def __init__(self, client: Client, component: str, host: str = "", clock: Clock | None = None) -> None:
         self._client, self._component, self._host, self._clock = client, component, host, clock or SystemClock()
         self._queue: asyncio.Queue[_Pending] = asyncio.Queue(_QUEUE_BOUND)
-        self._seen: dict[tuple[str, ...], tuple[str, int, float]] = {}
+        self._seen: dict[_Identity, tuple[str, int, float]] = {}
         self._left: dict[str, tuple[float, float]] = {}
 
     def record(self, obj: Object, type_: str, reason: str, message: str, *, field_path: str = "") -> None:
@@ -98,7 +103,7 @@ class EventRecorder:
         if name and pending.at - last < _REPEAT_WINDOW:
             try:
                 await self._client.patch(Event, name, {"count": count + 1, "lastTimestamp": now}, namespace)
-                self._seen[identity] = (name, count + 1, pending.at)
+                self._remember(identity, name, count + 1, pending.at)
                 return
             except NotFound:
                 pass
@@ -120,6 +125,11 @@ class EventRecorder:
             "count": 1,
         }
         await self._client.create(Event, body, namespace)
-        if len(self._seen) > 4096:
-            self._seen = {k: v for k, v in self._seen.items() if pending.at - v[2] < _REPEAT_WINDOW}
-        self._seen[identity] = (name, 1, pending.at)
+        self._remember(identity, name, 1, pending.at)
+
+    def _remember(self, identity: _Identity, name: str, count: int, at: float) -> None:
+        """What was written last of an event; of the most recent ones."""
+        self._seen.pop(identity, None)
+        self._seen[identity] = name, count, at
+        if len(self._seen) > _REMEMBERED:
+            del self._seen[next(iter(self._seen))]
