@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from minikube_py import aio
 from minikube_py.aio import Backoff, Health, LagProbe, Supervisor, Tasks, cancel, wait_at_most
 
 
@@ -107,7 +108,8 @@ async def test_the_lag_probe_sees_a_blocked_loop() -> None:
     await tasks.close()
 
 
-async def test_the_lag_probe_rests_with_the_loop() -> None:
+async def test_the_lag_probe_rests_with_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aio, "_RESTING", 0.2)  # a machine that has reclaimed memory takes some percent for waking up alone
     probe, restless, tasks = LagProbe(0.04, resting=0.2), LagProbe(0.04), Tasks()
     tasks.spawn(probe.run(), "probe")
     tasks.spawn(restless.run(), "restless probe")
