@@ -32,7 +32,6 @@ class KubeletOptions(msgspec.Struct, frozen=True, kw_only=True):
     resolv_conf: Path = Path("/etc/resolv.conf")
     cgroup_root: str = ""
     """The cgroup under which `kubepods` is made; "" is the root of the hierarchy, "/nodeX" keeps the nodes of one machine apart."""
-    cgroups_per_qos: bool = True
     systemd_cgroups: bool = False
     """Whether systemd makes the cgroups: where the runtime has it make those of containers."""
     settings: NodeSettings = msgspec.field(default_factory=NodeSettings)
