@@ -20,7 +20,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-from minikube_py import hugepages, logs, machine, stacks
+from minikube_py import logs, machine, ownprocess, stacks
 from minikube_py.aio import Backoff, Component, Health, Supervisor, SystemClock, Tasks, settle
 from minikube_py.client import Client
 from minikube_py.client.certificates import Certificates, NotIssued, Wanted
@@ -61,7 +61,7 @@ def run(config: AgentConfig) -> None:
     import uvloop
 
     logs.configure(config.log_level, config.log_format)
-    hugepages.avoid()
+    ownprocess.settle()
     uvloop.run(_main(config))
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from minikube_py import hugepages, logs, machine, pki, stacks
+from minikube_py import logs, machine, ownprocess, pki, stacks
 from minikube_py.aio import Component, Health, LagProbe, Supervisor, SystemClock, Tasks, settle
 from minikube_py.apiserver.assembly import Assembly, Settings, assemble
 from minikube_py.apiserver.http import HttpFront
@@ -58,7 +58,7 @@ def run(config: ServerConfig) -> None:
     import uvloop
 
     logs.configure(config.log_level, config.log_format)
-    hugepages.avoid()
+    ownprocess.settle()
     uvloop.run(_main(config))
 
 

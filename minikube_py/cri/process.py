@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from minikube_py import hugepages
+from minikube_py import ownprocess
 
 
 def command_line(pid: int) -> tuple[str, ...]:
@@ -38,7 +38,7 @@ class Daemon:
         """Start a process that is nobody's child session, with its output appended to `log`."""
 
         def spawn() -> subprocess.Popen[bytes]:
-            with log.open("ab") as output, hugepages.left_to_children():
+            with log.open("ab") as output, ownprocess.left_to_children():
                 return subprocess.Popen(
                     arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True, cwd="/"
                 )
