@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from minikube_py.kubelet import nolinks
 from minikube_py.types.pod import Container
 
 _LIMIT = 1024 * 1024
@@ -25,18 +26,12 @@ def read(container: Container, volumes: Mapping[str, str]) -> dict[tuple[str, st
 
 
 def _text(root: str, path: str) -> str | None:
-    *directories, name = [part for part in path.split("/") if part not in ("", ".")] or [""]
     try:
-        current = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        file = nolinks.open_below(root, [part for part in path.split("/") if part not in ("", ".")])
         try:
-            for part in directories:
-                deeper = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=current)
-                os.close(current)
-                current = deeper
-            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=current)
+            with open(file, "rb", closefd=False) as opened:
+                return opened.read(_LIMIT).decode("utf-8", "surrogateescape")
         finally:
-            os.close(current)
-        with open(file, "rb") as opened:
-            return opened.read(_LIMIT).decode("utf-8", "surrogateescape")
+            os.close(file)
     except OSError:
         return None
