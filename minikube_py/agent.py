@@ -13,15 +13,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import signal
 import ssl
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-from minikube_py import logs, machine, ownprocess, stacks
-from minikube_py.aio import Backoff, Component, Health, Supervisor, SystemClock, Tasks, settle
+from minikube_py import lifetime, machine
+from minikube_py.aio import Backoff, Health, SystemClock, settle, well
 from minikube_py.client import Client
 from minikube_py.client.certificates import Certificates, NotIssued, Wanted
 from minikube_py.client.checkpoint import CheckpointTransport
@@ -29,6 +28,7 @@ from minikube_py.client.http import HttpTransport
 from minikube_py.client.join import JoinRefused, check_authority, explain, fetch_authority
 from minikube_py.client.transport import TransportError
 from minikube_py.config import AgentConfig
+from minikube_py.lifetime import Program, StartError
 from minikube_py.meta import clustersettings
 from minikube_py.meta.bootstraptoken import JoinToken, parse_join_token
 from minikube_py.meta.clustersettings import ClusterSettings, InvalidSettings
@@ -36,7 +36,6 @@ from minikube_py.meta.errors import Forbidden, StatusError, Unauthorized
 from minikube_py.node import Node, NodeOptions, NodeStartError
 from minikube_py.pki import contexts
 from minikube_py.pki.issue import LeafSpec, Usage
-from minikube_py.systemd import notify
 from minikube_py.types.certificates import CLIENT_SIGNER, KUBELET_CLIENT_SIGNER, KUBELET_SERVING_SIGNER
 from minikube_py.types.core import ConfigMap
 
@@ -52,56 +51,18 @@ _KUBELET_PATHS = ("/api/v1/pods", "/api/v1/services")
 _PROXY_PATHS = ("/api/v1/services", "/api/v1/nodes", "/apis/discovery.k8s.io/v1/endpointslices")
 
 
-class StartError(Exception):
-    """The agent cannot start; the message says why and what to do, in one line."""
-
-
 def run(config: AgentConfig) -> None:
     """Run until SIGTERM or SIGINT. Raises StartError."""
-    import uvloop
-
-    logs.configure(config.log_level, config.log_format)
-    ownprocess.settle()
-    uvloop.run(_main(config))
+    lifetime.run(lambda stack: Agent(config, stack), config.log_level, config.log_format)
 
 
-async def _main(config: AgentConfig) -> None:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    stacks.log_on_signal(loop)
-    async with AsyncExitStack() as stack:
-        agent = Agent(config, stack)
-        loop.add_signal_handler(signal.SIGPWR, agent.shut_down_node)
-        starting = asyncio.create_task(agent.start(), name="start")
-        stopping = asyncio.create_task(stop.wait(), name="stop")
-        try:
-            # a start may wait for the server as long as it takes, and is ended like everything else
-            await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if starting.done():
-                await starting
-                notify("READY=1")
-                await stopping
-                notify("STOPPING=1")
-            log.info("stopping; pods are left running")
-        finally:
-            stacks.end_within(stacks.STOP_SECONDS, loop)
-            for task in (starting, stopping):
-                task.cancel()
-            await asyncio.gather(starting, stopping, return_exceptions=True)
-            await agent.end_components()
-
-
-class Agent:
+class Agent(Program):
     """One agent, from its configuration. Everything that is started is ended by the exit stack, in the reverse order."""
 
     def __init__(self, config: AgentConfig, stack: AsyncExitStack) -> None:
-        self._config, self._stack = config, stack
+        super().__init__(stack)
+        self._config = config
         self._clock = SystemClock()
-        self._supervisor = Supervisor()
-        self._node: Node | None = None
-        self._ends = Tasks()
         self._directory = config.data_dir / "agent"
         self._name = config.node_name or machine.node_name()
         self._ip = ""
@@ -129,44 +90,16 @@ class Agent:
         serving = contexts.server_context(None, None, settings.client_ca.encode())
         if await asyncio.to_thread(self._certificates.is_good, self._serving_identity):
             serving.load_cert_chain(self._certificates.path(self._serving_identity))
-        options = NodeOptions(
-            data_dir=self._directory,
-            name=self._name,
-            ip=self._ip,
-            labels=config.node_label,
-            taints=tuple((t.key, t.value, t.effect) for t in config.node_taint),
-            cluster_cidr=settings.cluster_cidr,
-            service_cidr=settings.service_cidr,
-            cluster_dns=settings.cluster_dns,
-            cluster_domain=settings.cluster_domain,
-            runtime_endpoint=config.container_runtime_endpoint,
-            cgroup_root=config.cgroup_root,
-            storage_dir=config.default_local_storage_path,
-            settings=config.node_settings,
-            disable=settings.disabled,
-            overlay=settings.overlay,
-            lease_duration=int(settings.node_lease_duration),
-            follow_address=config.node_ip is None,
-        )
-        node = self._node = Node(options, kubelet, lambda user, agent="": proxy, serving, self._readdress)
+        options = NodeOptions.of(config, settings, self._name, self._ip)
+        self._node = node = Node(options, kubelet, lambda user, agent="": proxy, serving, self._readdress)
         try:
             await node.start(self._supervisor, self._stack)
         except NodeStartError as error:
             raise StartError(str(error)) from error
         self._supervisor.start("serving certificate", lambda health: self._keep_serving(health, kubelet, serving))
-        self._supervisor.start("certificate renewal", _well(lambda: self._renew(kubelet)))
+        self._supervisor.start("certificate renewal", well(lambda: self._renew(kubelet)))
         log.info("the node runs", extra={"node": self._name, "server": config.server})
         settle()
-
-    def shut_down_node(self) -> None:
-        """The machine goes down: end the pods, and go on meanwhile."""
-        if self._node is not None:
-            self._ends.spawn(self._node.shut_down(), "node shutdown")
-
-    async def end_components(self) -> None:
-        """End what runs, before what it shares is closed."""
-        await self._ends.close()
-        await self._supervisor.close()
 
     # Joining
 
@@ -344,11 +277,3 @@ def _read_settings(path: Path) -> ClusterSettings | None:
         return clustersettings.from_data(json.loads(path.read_text()))
     except (FileNotFoundError, ValueError):
         return None
-
-
-def _well(work: Callable[[], Coroutine[Any, Any, None]]) -> Component:
-    async def component(health: Health) -> None:
-        health.well()
-        await work()
-
-    return component

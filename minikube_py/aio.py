@@ -80,6 +80,16 @@ class Health:
 Component = Callable[[Health], Coroutine[Any, Any, None]]
 
 
+def well(work: Callable[[], Coroutine[Any, Any, None]]) -> Component:
+    """A component of what knows nothing of health: it is well from its first moment."""
+
+    async def component(health: Health) -> None:
+        health.well()
+        await work()
+
+    return component
+
+
 class Supervisor:
     """Runs named components until it is stopped; one that ends or raises is restarted with backoff."""
 

@@ -42,15 +42,30 @@ class Taint(msgspec.Struct, frozen=True):
     effect: str
 
 
-class ServerConfig(msgspec.Struct, frozen=True):
-    """Everything that `minikube-py server` can be told."""
+class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What every machine can be told of itself."""
 
     data_dir: Path = DEFAULT_DATA_DIR
+    token: str = ""
+    node_name: str = ""
+    node_ip: Address | None = None
+    node_label: Mapping[str, str] = msgspec.field(default_factory=dict)
+    node_taint: tuple[Taint, ...] = ()
+    container_runtime_endpoint: str = ""
+    cgroup_root: str = ""
+    default_local_storage_path: Path | None = None
+    node_settings: NodeSettings = msgspec.field(default_factory=NodeSettings)
+    log_level: str = "info"
+    log_format: str = "text"
+
+
+class ServerConfig(NodeConfig, frozen=True, kw_only=True):
+    """Everything that `minikube-py server` can be told."""
+
     bind_address: Address = ipaddress.IPv4Address("0.0.0.0")
     https_listen_port: int = 6443
     advertise_address: Address | None = None
     tls_san: tuple[str, ...] = ()
-    token: str = ""
     write_kubeconfig: Path = DEFAULT_KUBECONFIG
     write_kubeconfig_mode: int = 0o600
     cluster_cidr: Network = ipaddress.IPv4Network("10.42.0.0/16")
@@ -59,22 +74,12 @@ class ServerConfig(msgspec.Struct, frozen=True):
     cluster_dns: Address = ipaddress.IPv4Address("10.43.0.10")
     cluster_domain: str = "cluster.local"
     overlay: str = "vxlan"
-    node_name: str = ""
-    node_ip: Address | None = None
-    node_label: Mapping[str, str] = msgspec.field(default_factory=dict)
-    node_taint: tuple[Taint, ...] = ()
-    container_runtime_endpoint: str = ""
-    cgroup_root: str = ""
-    default_local_storage_path: Path | None = None
     node_monitor_period: float = 5.0
     node_monitor_grace_period: float = 50.0
     default_not_ready_toleration_seconds: int = 300
     default_unreachable_toleration_seconds: int = 300
-    node_settings: NodeSettings = msgspec.field(default_factory=NodeSettings)
     disable_agent: bool = False
     disable: frozenset[str] = frozenset()
-    log_level: str = "info"
-    log_format: str = "text"
 
     def __post_init__(self) -> None:
         if self.cluster_dns not in self.service_cidr:
@@ -102,22 +107,10 @@ class ServerConfig(msgspec.Struct, frozen=True):
         return self.service_cidr[1]
 
 
-class AgentConfig(msgspec.Struct, frozen=True):
+class AgentConfig(NodeConfig, frozen=True, kw_only=True):
     """Everything that `minikube-py agent` can be told; what the cluster decides, the server tells."""
 
     server: str
-    token: str = ""
-    data_dir: Path = DEFAULT_DATA_DIR
-    node_name: str = ""
-    node_ip: Address | None = None
-    node_label: Mapping[str, str] = msgspec.field(default_factory=dict)
-    node_taint: tuple[Taint, ...] = ()
-    container_runtime_endpoint: str = ""
-    cgroup_root: str = ""
-    default_local_storage_path: Path | None = None
-    node_settings: NodeSettings = msgspec.field(default_factory=NodeSettings)
-    log_level: str = "info"
-    log_format: str = "text"
 
 
 def parse_path(text: str | None) -> Path | None:

@@ -10,14 +10,15 @@ import asyncio
 import ipaddress
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from minikube_py import machine
-from minikube_py.aio import Backoff, Component, Health, Supervisor
+from minikube_py.aio import Backoff, Health, Supervisor, well
 from minikube_py.client import Client
+from minikube_py.config import NodeConfig
 from minikube_py.control import Informers
 from minikube_py.cri import errors as cri_errors
 from minikube_py.cri.client import CriClient
@@ -28,6 +29,7 @@ from minikube_py.kubelet.cgroups import find as find_cgroups
 from minikube_py.kubelet.kubelet import Kubelet
 from minikube_py.kubelet.options import KubeletOptions
 from minikube_py.meta import names
+from minikube_py.meta.clustersettings import ClusterSettings
 from minikube_py.meta.version import KUBERNETES_VERSION
 from minikube_py.netfilter import Family, Netfilter, NetfilterError, detect
 from minikube_py.netfilter.variant import NoIptables
@@ -70,6 +72,29 @@ class NodeOptions(NamedTuple):
     storage_dir: Path | None = None
     lease_duration: int = 40
     settings: NodeSettings = NodeSettings()
+
+    @classmethod
+    def of(cls, config: NodeConfig, cluster: ClusterSettings, name: str, ip: str) -> NodeOptions:
+        """What this machine was told, and what the cluster decides for its nodes."""
+        return cls(
+            data_dir=config.data_dir / "agent",
+            name=name,
+            ip=ip,
+            labels=config.node_label,
+            taints=tuple((taint.key, taint.value, taint.effect) for taint in config.node_taint),
+            cluster_cidr=cluster.cluster_cidr,
+            service_cidr=cluster.service_cidr,
+            cluster_dns=cluster.cluster_dns,
+            cluster_domain=cluster.cluster_domain,
+            runtime_endpoint=config.container_runtime_endpoint,
+            disable=cluster.disabled,
+            cgroup_root=config.cgroup_root,
+            overlay=cluster.overlay,
+            follow_address=config.node_ip is None,
+            storage_dir=config.default_local_storage_path,
+            lease_duration=int(cluster.node_lease_duration),
+            settings=config.node_settings,
+        )
 
 
 class Node:
@@ -121,7 +146,7 @@ class Node:
             raise NodeStartError(str(error)) from error
         supervisor.start("network", network.run)
         supervisor.start("overlay", Overlay(informers.of(NodeView), OverlayOptions(options.name, options.overlay), changes).run)
-        supervisor.start("machine changes", _well(changes.run))
+        supervisor.start("machine changes", well(changes.run))
         if "proxy" not in options.disable:
             supervisor.start("proxy", proxier.run)
         if "dns" not in options.disable:
@@ -249,14 +274,6 @@ async def _cgroup_driver(cri: CriClient, cgroup_root: str) -> bool:
         raise NodeStartError("its cgroup driver is systemd (SystemdCgroup = true), and --cgroup-root is for the other one")
     log.info("the runtime's cgroup driver is systemd: pods get slices of systemd's")
     return True
-
-
-def _well(work: Callable[[], Coroutine[Any, Any, None]]) -> Component:
-    async def component(health: Health) -> None:
-        health.well()
-        await work()
-
-    return component
 
 
 def _check(options: NodeOptions) -> None:

@@ -11,39 +11,29 @@ import asyncio
 import errno
 import importlib
 import logging
-import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
 
-from minikube_py import logs, machine, ownprocess, pki, stacks
-from minikube_py.aio import Component, Health, LagProbe, Supervisor, SystemClock, Tasks, settle
+from minikube_py import lifetime, machine, pki
+from minikube_py.aio import LagProbe, SystemClock, settle, well
 from minikube_py.apiserver.assembly import Assembly, Settings, assemble
 from minikube_py.apiserver.http import HttpFront
 from minikube_py.config import ServerConfig
 from minikube_py.control import Informers
+from minikube_py.lifetime import Program, StartError
 from minikube_py.meta.bootstraptoken import JoinToken
 from minikube_py.meta.clustersettings import ClusterSettings
 from minikube_py.store.api import StoreError
 from minikube_py.store.maintenance import Retention, keep_floors
 from minikube_py.store.sqlite import SQLiteStore, open_sqlite
-from minikube_py.systemd import notify
 from minikube_py.types.certificates import CLIENT_SIGNER, KUBELET_CLIENT_SIGNER, KUBELET_SERVING_SIGNER
-
-if TYPE_CHECKING:
-    from minikube_py.node import Node
 
 log = logging.getLogger(__name__)
 
 _HISTORY = Retention(seconds=7 * 86400.0, bytes=512 << 20)
 _RENEWAL_EVERY = 3600.0
 _READY_SECONDS, _READY_LOOK = 30.0, 0.02
-
-
-class StartError(Exception):
-    """The server cannot start; the message says why and what to do, in one line."""
 
 
 def load(config: ServerConfig) -> None:
@@ -55,57 +45,21 @@ def load(config: ServerConfig) -> None:
 
 def run(config: ServerConfig) -> None:
     """Run until SIGTERM or SIGINT. Raises StartError."""
-    import uvloop
-
-    logs.configure(config.log_level, config.log_format)
-    ownprocess.settle()
-    uvloop.run(_main(config))
+    lifetime.run(lambda stack: Server(config, stack), config.log_level, config.log_format)
 
 
-async def _main(config: ServerConfig) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    stacks.log_on_signal(loop)
-    async with AsyncExitStack() as stack:
-        server = Server(config, stack)
-        loop.add_signal_handler(signal.SIGPWR, server.shut_down_node)
-        starting = asyncio.create_task(server.start(), name="start")
-        stopping = asyncio.create_task(stop.wait(), name="stop")
-        try:
-            # a start that waits for its container runtime is ended like everything else
-            await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if starting.done():
-                await starting
-                await server.ready(stop)
-                notify("READY=1")
-                await stopping
-                notify("STOPPING=1")
-            log.info("stopping; pods are left running")
-        finally:
-            stacks.end_within(stacks.STOP_SECONDS, loop)
-            for task in (starting, stopping):
-                task.cancel()
-            await asyncio.gather(starting, stopping, return_exceptions=True)
-            # the components end before what they share is closed
-            await server.end_components()
-
-
-class Server:
+class Server(Program):
     """One server, from its configuration. Everything that is started is ended by the exit stack, in the reverse order."""
 
     def __init__(self, config: ServerConfig, stack: AsyncExitStack) -> None:
-        self._config, self._stack = config, stack
+        super().__init__(stack)
+        self._config = config
         self._clock = SystemClock()
-        self._supervisor = Supervisor()
-        self._node: Node | None = None
-        self._ends = Tasks()
         self._lag = LagProbe(resting=0.2)
         self._assembly: Assembly | None = None
 
     async def start(self) -> None:
-        """Start everything; returns when the API serves. Raises StartError."""
+        """Start everything; returns when /readyz says so. Raises StartError."""
         config = self._config
         began = time.monotonic()
         node_name = config.node_name or machine.node_name()
@@ -132,9 +86,9 @@ class Server:
         log.info("serving the API", extra={"port": config.https_listen_port, "seconds": round(time.monotonic() - began, 3)})
 
         start = self._supervisor.start
-        start("lag probe", _well(self._lag.run))
-        start("compaction", _well(lambda: keep_floors(store, _HISTORY, self._clock)))
-        start("certificate renewal", _well(lambda: _renew(keys, self._clock)))
+        start("lag probe", well(self._lag.run))
+        start("compaction", well(lambda: keep_floors(store, _HISTORY, self._clock)))
+        start("certificate renewal", well(lambda: _renew(keys, self._clock)))
         for name, component in assembly.components:
             start(name, component)
         controllers = assembly.client("system:kube-controller-manager", agent="kube-controller-manager")
@@ -151,28 +105,22 @@ class Server:
             await self._start_node(assembly, keys, node_name, node_ip)
         assembly.health.starting = False
         settle()
+        await self._ready(assembly)
 
-    async def ready(self, stop: asyncio.Event) -> None:
+    async def _ready(self, assembly: Assembly) -> None:
         """Until /readyz says so, but not for ever: one component that does not come up is no reason to start all of them again."""
-        assert self._assembly is not None
         deadline = time.monotonic() + _READY_SECONDS
-        while (problems := self._assembly.health.problems()) and not stop.is_set():
+        while problems := assembly.health.problems():
             if time.monotonic() > deadline:
                 log.warning("not ready yet, and going on all the same", extra={"problems": problems})
                 return
             await asyncio.sleep(_READY_LOOK)
 
-    def shut_down_node(self) -> None:
-        """The machine goes down: end the pods of its node, and go on meanwhile."""
-        if self._node is not None:
-            self._ends.spawn(self._node.shut_down(), "node shutdown")
-
     async def end_components(self) -> None:
         """End what runs; /readyz says no from now on."""
         if self._assembly is not None:
             self._assembly.health.shutting_down = True
-        await self._ends.close()
-        await self._supervisor.close()
+        await super().end_components()
 
     def _cluster_settings(self, keys: pki.Pki) -> ClusterSettings:
         config = self._config
@@ -267,29 +215,10 @@ class Server:
         assembly.health.parts["controller-manager"] = [name for name, _ in made]
 
     async def _start_node(self, assembly: Assembly, keys: pki.Pki, node_name: str, node_ip: str) -> None:
-        from minikube_py.node import Node as NodeOfThisMachine
-        from minikube_py.node import NodeOptions, NodeStartError
+        from minikube_py.node import Node, NodeOptions, NodeStartError
 
         config = self._config
-        options = NodeOptions(
-            data_dir=config.data_dir / "agent",
-            name=node_name,
-            ip=node_ip,
-            labels=config.node_label,
-            taints=tuple((t.key, t.value, t.effect) for t in config.node_taint),
-            cluster_cidr=str(config.cluster_cidr),
-            service_cidr=str(config.service_cidr),
-            cluster_dns=str(config.cluster_dns),
-            cluster_domain=config.cluster_domain,
-            runtime_endpoint=config.container_runtime_endpoint,
-            cgroup_root=config.cgroup_root,
-            storage_dir=config.default_local_storage_path,
-            settings=config.node_settings,
-            disable=config.disable,
-            overlay=config.overlay,
-            lease_duration=config.node_lease_duration,
-            follow_address=config.node_ip is None,
-        )
+        options = NodeOptions.of(config, self._cluster_settings(keys), node_name, node_ip)
 
         async def readdressed(ip: str) -> None:
             # whoever still knows the server by the address that it was told to advertise goes on
@@ -297,7 +226,7 @@ class Server:
             await asyncio.to_thread(keys.readdress, tuple(ips), self._clock.time())
 
         client, context = assembly.node_client(node_name), keys.kubelet_context()
-        node = self._node = NodeOfThisMachine(options, client, assembly.client, context, readdressed)
+        self._node = node = Node(options, client, assembly.client, context, readdressed)
         try:
             await node.start(self._supervisor, self._stack)
         except NodeStartError as error:
@@ -311,14 +240,6 @@ def _own_address(config: ServerConfig) -> str:
         if config.disable_agent:
             return "127.0.0.1"
         raise StartError(str(error)) from error
-
-
-def _well(work: Callable[[], Coroutine[Any, Any, None]]) -> Component:
-    async def component(health: Health) -> None:
-        health.well()
-        await work()
-
-    return component
 
 
 async def _renew(keys: pki.Pki, clock: SystemClock) -> None:

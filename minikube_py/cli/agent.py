@@ -55,7 +55,8 @@ def agent(**options: Any) -> None:
         raise click.UsageError(str(error)) from None
 
     with quick_imports():
-        from minikube_py.agent import StartError, run
+        from minikube_py.agent import run
+        from minikube_py.lifetime import StartError
 
     try:
         run(config)

@@ -99,7 +99,8 @@ def server(**options: Any) -> None:
         raise click.UsageError(str(error)) from None
 
     with quick_imports():
-        from minikube_py.server import StartError, load, run
+        from minikube_py.lifetime import StartError
+        from minikube_py.server import load, run
 
         load(config)
     try:
