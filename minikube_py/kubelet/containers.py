@@ -66,6 +66,8 @@ class Node(NamedTuple):
     memory_capacity: int
     seccomp_root: str
     cgroup_v2: bool = False
+    swap_limits: bool = False
+    """Whether containers can be kept from swap; only on v2."""
     restrict_oom_score_adj: bool = False
 
 
@@ -173,6 +175,8 @@ def linux_resources(pod: Pod, container: Container, node: Node, given: Amounts |
     )
     if node.cgroup_v2:
         result.unified["memory.oom.group"] = "1"
+        if node.swap_limits:
+            result.unified["memory.swap.max"] = "0"
     return result
 
 

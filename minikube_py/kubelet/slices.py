@@ -45,6 +45,10 @@ class Slices(Cgroups):
         """The path of a pod's slice; a dash would mean a slice in a slice."""
         return f"{self.class_name(qos)}/kubepods{_CLASS[qos]}-pod{uid.replace('-', '_')}.slice"
 
+    def container_name(self, qos: str, uid: str, id: str) -> str:
+        """The path of the scope that containerd has systemd make for a container."""
+        return f"{self.pod_name(qos, uid)}/cri-containerd-{id}.scope"
+
     def uid(self, directory: str) -> str | None:
         """Whose slice a directory is."""
         _, found, uid = directory.removesuffix(".slice").partition("-pod")
@@ -72,6 +76,10 @@ class Slices(Cgroups):
     def set_memory(self, name: str, limit: int) -> None:
         """Limit a slice's memory, in bytes."""
         self._set(name, (Property("MemoryMax", "t", str(limit)),))
+
+    def set_pids(self, name: str, limit: int) -> None:
+        """Limit the processes and threads in a slice."""
+        self._set(name, (Property("TasksMax", "t", str(limit)),))
 
     def remove_pod(self, uid: str, timeout: float = 5.0) -> None:
         """End what is left in a pod's slice, and have systemd forget it. Raises OSError when it stays busy."""

@@ -14,10 +14,14 @@ from tests.support.command import Kubectl
 from tests.support.guest import STRETCH, Guest, fresh_guest
 from tests.support.guestimage import CannotBuild
 
+RESERVED_MEMORY = 1 << 30
+RESERVED_PIDS = 1000
 CONFIG = f"""\
 shutdown-grace-period: {round(60 + 60 * STRETCH)}s
 shutdown-grace-period-critical-pods: {round(30 * STRETCH)}s
 pod-max-pids: 300
+kube-reserved: [cpu=100m, memory={RESERVED_MEMORY}, pid={RESERVED_PIDS}]
+eviction-pressure-transition-period: 10s
 """
 
 

@@ -151,3 +151,15 @@ def test_garbage_is_all_but_the_newest_two() -> None:
     assert [c.attempt for c in found.containers] == [1, 0]
     assert [s.id for s in found.sandboxes] == ["old"]
     assert not find(state(*dead[:2], sandboxes=sandboxes)).containers
+
+
+def test_on_v2_the_kernel_ends_whole_containers_and_none_may_swap() -> None:
+    made = {
+        (v2, swap): dict(config(pod({}), node=NODE._replace(cgroup_v2=v2, swap_limits=swap)).linux.resources.unified)
+        for v2, swap in ((False, False), (True, False), (True, True))
+    }
+    assert made == {
+        (False, False): {},
+        (True, False): {"memory.oom.group": "1"},
+        (True, True): {"memory.oom.group": "1", "memory.swap.max": "0"},
+    }

@@ -53,6 +53,9 @@ def test_limits_are_properties(tmp_path: Path, asked: list[tuple[str, ...]]) -> 
     assert made.pods() == {UID}
     made.set_memory(name, 32 << 20)
     assert asked[-1] == ("SetUnitProperties", unit, "true", "1", "MemoryMax", "t", str(32 << 20))
+    made.set_pids(name, 50)
+    assert asked[-1] == ("SetUnitProperties", unit, "true", "1", "TasksMax", "t", "50")
+    assert made.container_name(resources.BURSTABLE, UID, "abc") == f"{name}/cri-containerd-abc.scope"
     # the same pod once more, after a restart
     made.ensure_pod(resources.BURSTABLE, UID, PodLimits(2, None, None))
     assert asked[-1] == ("SetUnitProperties", unit, "true", "2", "CPUWeight", "t", "1", "TasksMax", "t", "100")
