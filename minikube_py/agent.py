@@ -15,6 +15,7 @@ import json
 import logging
 import signal
 import ssl
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -47,6 +48,7 @@ T = TypeVar("T")
 _RENEWAL_EVERY = 3600.0
 _KNOWN_SETTINGS_SECONDS = 3.0
 """How long a start waits for the server where it could do without."""
+_READY_SECONDS, _READY_LOOK = 30.0, 0.02
 _NODES_GROUP = "system:nodes"
 _KUBELET_PATHS = ("/api/v1/pods", "/api/v1/services")
 _PROXY_PATHS = ("/api/v1/services", "/api/v1/nodes", "/apis/discovery.k8s.io/v1/endpointslices")
@@ -81,6 +83,7 @@ async def _main(config: AgentConfig) -> None:
             await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 await starting
+                await agent.ready(stop)
                 notify("READY=1")
                 await stopping
                 notify("STOPPING=1")
@@ -105,6 +108,7 @@ class Agent:
         self._directory = config.data_dir / "agent"
         self._name = config.node_name or machine.node_name()
         self._ip = ""
+        self._away = False
         self._readdressed = asyncio.Event()
         self._certificates = Certificates(self._directory / "pki", self._clock)
         self._transports: dict[str, tuple[Wanted, ssl.SSLContext, HttpTransport]] = {}
@@ -157,6 +161,18 @@ class Agent:
         self._supervisor.start("certificate renewal", _well(lambda: self._renew(kubelet)))
         log.info("the node runs", extra={"node": self._name, "server": config.server})
         settle()
+
+    async def ready(self, stop: asyncio.Event) -> None:
+        """Until every part of the node has served, its registration among them; but not for ever, and not while the server is away: then
+        it goes on from what it knew."""
+        deadline = time.monotonic() + _READY_SECONDS
+        while (waiting := [name for name, health in self._supervisor.health.items() if not health.ready.is_set()]) and not stop.is_set():
+            if self._away:
+                return
+            if time.monotonic() > deadline:
+                log.warning("not ready yet, and going on all the same", extra={"waiting": waiting})
+                return
+            await asyncio.sleep(_READY_LOOK)
 
     def shut_down_node(self) -> None:
         """The machine goes down: end the pods, and go on meanwhile."""
@@ -258,6 +274,7 @@ class Agent:
                     async with asyncio.timeout(_KNOWN_SETTINGS_SECONDS):
                         settings = await ask()
                 except (TransportError, TimeoutError, StatusError) as error:
+                    self._away = True
                     log.warning("the server is away, going on with the settings that it gave last", extra={"error": str(error)})
                     return known
         except (InvalidSettings, JoinRefused) as error:
