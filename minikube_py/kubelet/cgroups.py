@@ -109,6 +109,13 @@ def has_swap_limits(hierarchies: Hierarchies, own: str = "/proc/self/cgroup") ->
     return (hierarchies.unified / name.strip("/") / "memory.swap.max").exists()
 
 
+def has_hugepage_limits(hierarchies: Hierarchies) -> bool:
+    """Whether the kernel can limit the huge pages of a cgroup."""
+    if hierarchies.unified is None:
+        return "hugetlb" in hierarchies.controllers
+    return "hugetlb" in (hierarchies.unified / "cgroup.controllers").read_text().split()
+
+
 class Cgroups:
     """Makes, limits and removes cgroups. Raises OSError."""
 
@@ -161,6 +168,7 @@ class Cgroups:
             self.set_memory(name, limits.memory)
         if self.pod_max_pids > 0:
             self.set_pids(name, self.pod_max_pids)
+        self.set_hugepages(name, limits.hugepages)
         return name
 
     def set_cpu(self, name: str, shares: int, quota: int | None) -> None:
@@ -184,6 +192,16 @@ class Cgroups:
     def set_pids(self, name: str, limit: int) -> None:
         """Limit the processes and threads in a cgroup."""
         self._write("pids", name, "pids.max", str(limit))
+
+    def set_hugepages(self, name: str, limits: Mapping[int, int]) -> None:
+        """Limit a cgroup's huge pages, and their reservations, in bytes by the pages' size; of a size that is not named it gets none."""
+        directory = self._hierarchies.unified or self._hierarchies.controllers.get("hugetlb")
+        if directory is None:
+            return
+        end = "max" if self.v2 else "limit_in_bytes"
+        sizes = {resources.hugepage_text(size): limit for size, limit in limits.items()}
+        for path in (directory / name.strip("/")).glob(f"hugetlb.*.{end}"):
+            path.write_text(str(sizes.get(path.name.split(".")[1], 0)))
 
     def pod_now(self, qos: str, uid: str) -> tuple[PodLimits, int | None]:
         """(the limits that a pod's cgroup has, the memory that it uses); what cannot be read, and no limit, is None."""
@@ -296,10 +314,13 @@ class Cgroups:
 
     def _delegate(self, path: Path) -> None:
         """Let the children of a v2 cgroup be limited in what this one can limit."""
+        self._enable(path, *_V2_CONTROLLERS)
+
+    def _enable(self, path: Path, *controllers: str) -> None:
         available = (path / "cgroup.controllers").read_text().split()
         control = path / "cgroup.subtree_control"
         enabled = control.read_text().split()
-        for controller in _V2_CONTROLLERS:
+        for controller in controllers:
             if controller in available and controller not in enabled:
                 with contextlib.suppress(OSError):
                     control.write_text(f"+{controller}")

@@ -68,6 +68,8 @@ class Node(NamedTuple):
     cgroup_v2: bool = False
     swap_limits: bool = False
     """Whether containers can be kept from swap; only on v2."""
+    hugepage_sizes: tuple[int, ...] = ()
+    """The sizes of huge pages that the machine has, in bytes."""
     restrict_oom_score_adj: bool = False
 
 
@@ -173,6 +175,9 @@ def linux_resources(pod: Pod, container: Container, node: Node, given: Amounts |
         memory_limit_in_bytes=wanted.memory_limit,
         oom_score_adj=max(adjust, 0) if node.restrict_oom_score_adj else adjust,
     )
+    hugepages = resources.container_hugepages(pod, container)
+    for size in node.hugepage_sizes:
+        result.hugepage_limits.add(page_size=resources.hugepage_text(size), limit=hugepages.get(size, 0))
     if node.cgroup_v2:
         result.unified["memory.oom.group"] = "1"
         if node.swap_limits:

@@ -110,6 +110,7 @@ class Kubelet:
                 seccomp_root=str(options.root_dir / "seccomp"),
                 cgroup_v2=hierarchies.unified is not None,
                 swap_limits=cgroups.has_swap_limits(hierarchies),
+                hugepage_sizes=machine.hugepage_sizes(facts) if cgroups.has_hugepage_limits(hierarchies) else (),
                 restrict_oom_score_adj=options.restrict_oom_score_adj,
             ),
             pod_by_uid=self.pods.by_uid,

@@ -139,6 +139,11 @@ def _reserved(options: KubeletOptions, resource: str) -> int:
     return sum(quantity.parse(value).milli() for name, value in (*settings.kube_reserved, *settings.system_reserved) if name == resource)
 
 
+def hugepage_sizes(machine: Facts) -> tuple[int, ...]:
+    """The sizes of the machine's huge pages in bytes, whether there are any of a size or not."""
+    return tuple(quantity.parse(size).value() for size, _ in machine.hugepages)
+
+
 def _hugepages() -> tuple[tuple[str, int], ...]:
     found = []
     directory = Path("/sys/kernel/mm/hugepages")

@@ -63,6 +63,10 @@ class Slices(Cgroups):
         if self.pod_max_pids > 0:
             settings.append(Property("TasksMax", "t", str(self.pod_max_pids)))
         self._make(name, settings)
+        # systemd knows nothing of these, and leaves them alone
+        for parent in reversed(self._directory(name).relative_to(self._directory("")).parents):
+            self._enable(self._directory("") / parent, "hugetlb")
+        self.set_hugepages(name, limits.hugepages)
         return name
 
     def make(self, name: str) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from minikube_py.kubelet import machine, resources
-from minikube_py.kubelet.cgroups import Cgroups, Hierarchies, find, has_swap_limits
+from minikube_py.kubelet.cgroups import Cgroups, Hierarchies, find, has_hugepage_limits, has_swap_limits
 from minikube_py.kubelet.measure import Measure
 from minikube_py.kubelet.options import KubeletOptions
 from minikube_py.kubelet.resources import PodLimits
 from minikube_py.meta import thresholds
 from minikube_py.nodesettings import NodeSettings
+from tests.kubelet.values import pod
 
 MIB = 1 << 20
 UID = "u"
@@ -43,6 +44,30 @@ def test_without_a_limit_of_processes_none_is_written(unified: Path) -> None:
     name = Cgroups(Hierarchies(unified, {})).ensure_pod(resources.BURSTABLE, UID, PodLimits(2, None, None))
     pod = unified / name.strip("/")
     assert not any((pod / file).exists() for file in ("pids.max", "memory.max", "cpu.max"))
+
+
+def test_huge_pages_that_a_pod_does_not_ask_for_it_does_not_get(unified: Path) -> None:
+    pod_dir = unified / f"kubepods/burstable/pod{UID}"
+    files = [f"hugetlb.{size}.{kind}" for size in ("64KB", "2MB", "1GB") for kind in ("max", "rsvd.max")]
+    for file in (*files, "hugetlb.2MB.current", "hugetlb.2MB.events"):
+        (pod_dir / file).write_text("max")
+    asks = {"requests": {"cpu": "1"}, "limits": {"hugepages-2Mi": "4Mi", "hugepages-1Gi": "1Gi"}}
+    wanted = resources.pod_limits(pod({"resources": asks}, {"resources": {"limits": {"hugepages-2Mi": "2Mi"}}}))
+    assert wanted.hugepages == {2 * MIB: 6 * MIB, 1 << 30: 1 << 30}
+    Cgroups(Hierarchies(unified, {})).ensure_pod(resources.BURSTABLE, UID, wanted)
+    expected = {"64KB": "0", "2MB": str(6 * MIB), "1GB": str(1 << 30)}
+    assert {file: (pod_dir / file).read_text() for file in files} == {file: expected[file.split(".")[1]] for file in files}
+    assert (pod_dir / "hugetlb.2MB.current").read_text() == (pod_dir / "hugetlb.2MB.events").read_text() == "max"
+    assert not has_hugepage_limits(Hierarchies(unified, {}))
+    (unified / "cgroup.controllers").write_text("cpu memory hugetlb\n")
+    assert has_hugepage_limits(Hierarchies(unified, {})) and has_hugepage_limits(Hierarchies(None, {"hugetlb": unified}))
+
+    old = unified / f"hugetlb/kubepods/pod{UID}"
+    old.mkdir(parents=True)
+    (old / "hugetlb.2MB.limit_in_bytes").write_text("9223372036852678656")
+    v1 = Cgroups(Hierarchies(None, {"hugetlb": unified / "hugetlb"}))
+    v1.ensure_pod(resources.GUARANTEED, UID, PodLimits(2, None, None))
+    assert (old / "hugetlb.2MB.limit_in_bytes").read_text() == "0"
 
 
 def test_all_pods_together_are_limited_to_what_is_not_reserved(unified: Path, tmp_path: Path) -> None:

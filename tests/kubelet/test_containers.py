@@ -82,7 +82,7 @@ def test_the_pod_s_own_limits_are_its_containers_or_its_largest_init_step() -> N
     made = resources.pod_limits(of)
     assert (made.memory, made.quota, made.shares) == (100 << 20, 20_000, 204)
     partly = pod({"name": "a", **limits("10Mi")}, {"name": "b"})
-    assert resources.pod_limits(partly) == (102, None, None)
+    assert resources.pod_limits(partly)[:3] == (102, None, None)
 
 
 def test_who_it_runs_as() -> None:
@@ -163,3 +163,15 @@ def test_on_v2_the_kernel_ends_whole_containers_and_none_may_swap() -> None:
         (True, False): {"memory.oom.group": "1"},
         (True, True): {"memory.oom.group": "1", "memory.swap.max": "0"},
     }
+
+
+def test_huge_pages_are_limited_by_size_and_none_are_for_whoever_names_none() -> None:
+    node = NODE._replace(hugepage_sizes=(2 << 20, 1 << 30))
+
+    def limits(of: Pod) -> dict[str, int]:
+        return {limit.page_size: limit.limit for limit in config(of, node=node).linux.resources.hugepage_limits}
+
+    assert limits(pod({})) == {"2MB": 0, "1GB": 0}
+    own = pod({"resources": {"limits": {"hugepages-2Mi": "4Mi"}}}, resources={"limits": {"hugepages-2Mi": "8Mi", "hugepages-1Gi": "1Gi"}})
+    assert limits(own) == {"2MB": 4 << 20, "1GB": 1 << 30}
+    assert not config(own).linux.resources.hugepage_limits
