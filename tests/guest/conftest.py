@@ -42,8 +42,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     report = outcome.get_result()
     guest = getattr(item, "funcargs", {}).get("guest")
     if report.failed and isinstance(guest, Guest) and guest.process is not None:
-        said = guest.run("journalctl --no-pager -n 60 -o cat -u minikube-py", check=False, timeout=60)
-        report.sections.append(("the unit's journal", said.stdout))
+        said = guest.run("journalctl --no-pager -n 60 -o cat -u minikube-py -u minikube-py-agent -u control", check=False, timeout=60)
+        report.sections.append(("the units' journal", said.stdout))
 
 
 @pytest.fixture(autouse=True)

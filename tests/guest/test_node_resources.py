@@ -50,6 +50,8 @@ def test_classes_weigh_what_their_pods_ask_for_and_nobody_s_memory_is_kept_from_
         path = cgroup(kubectl, name, qos)
         for place in (f"{PODS}{qos}", path, f"{path}/{container(kubectl, name)}"):
             assert read(guest, place, *UNPROTECTED) == UNPROTECTED, place
+            # they have not asked for huge pages
+            assert read(guest, place, "hugetlb.2MB.max") == {"hugetlb.2MB.max": "max" if place == f"{PODS}{qos}" else "0"}, place
         # its own cgroup is the topmost that a container sees, and nothing of the machine's
         assert kubectl("exec", name, "--", "cat", "/proc/self/cgroup").strip() == "0::/"
     kubectl("delete", "pod", "some", "--grace-period=0", "--force")
