@@ -14,7 +14,7 @@ import asyncio
 import json
 import logging
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,6 +66,7 @@ class Agent(Program):
         self._directory = config.data_dir / "agent"
         self._name = config.node_name or machine.node_name()
         self._ip = ""
+        self._away = False
         self._readdressed = asyncio.Event()
         self._certificates = Certificates(self._directory / "pki", self._clock)
         self._transports: dict[str, tuple[Wanted, ssl.SSLContext, HttpTransport]] = {}
@@ -100,6 +101,12 @@ class Agent(Program):
         self._supervisor.start("certificate renewal", well(lambda: self._renew(kubelet)))
         log.info("the node runs", extra={"node": self._name, "server": config.server})
         settle()
+        await self._until_ready(self._not_ready)
+
+    def _not_ready(self) -> Iterable[str]:
+        """The parts of the node that have not served yet, its registration among them; but while the server is away it goes on from what
+        it knew."""
+        return () if self._away else [name for name, health in self._supervisor.health.items() if not health.ready.is_set()]
 
     # Joining
 
@@ -191,6 +198,7 @@ class Agent(Program):
                     async with asyncio.timeout(_KNOWN_SETTINGS_SECONDS):
                         settings = await ask()
                 except (TransportError, TimeoutError, StatusError) as error:
+                    self._away = True
                     log.warning("the server is away, going on with the settings that it gave last", extra={"error": str(error)})
                     return known
         except (InvalidSettings, JoinRefused) as error:

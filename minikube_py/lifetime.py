@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import Protocol
 
@@ -19,6 +20,8 @@ from minikube_py.aio import Supervisor, Tasks
 from minikube_py.systemd import notify
 
 log = logging.getLogger(__name__)
+
+_READY_SECONDS, _READY_LOOK = 30.0, 0.02
 
 
 class StartError(Exception):
@@ -44,6 +47,15 @@ class Program(ABC):
     @abstractmethod
     async def start(self) -> None:
         """Start everything; returns when the program does what it is there for. Raises StartError."""
+
+    async def _until_ready(self, missing: Callable[[], Iterable[str]]) -> None:
+        """Until nothing is missing, but not for ever: one component that does not come up is no reason to start all of them again."""
+        deadline = time.monotonic() + _READY_SECONDS
+        while problems := list(missing()):
+            if time.monotonic() > deadline:
+                log.warning("not ready yet, and going on all the same", extra={"problems": problems})
+                return
+            await asyncio.sleep(_READY_LOOK)
 
     def shut_down_node(self) -> None:
         """The machine goes down: end the pods of its node, and go on meanwhile."""

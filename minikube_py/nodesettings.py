@@ -13,7 +13,7 @@ from minikube_py.meta.thresholds import Threshold
 VERIFICATION = ("NeverVerify", "NeverVerifyPreloadedImages", "AlwaysVerify")
 """When a pod has to show, by credentials of its own, that it may use an image that is already there (KEP-2535)."""
 
-RESERVED = ("cpu", "memory", "ephemeral-storage")
+RESERVED = ("cpu", "memory", "ephemeral-storage", "pid")
 """What can be kept from pods."""
 
 
@@ -35,7 +35,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_unsafe_sysctls: tuple[str, ...] = ()
     """Kernel parameters that pods may set though others may feel it; a * at the end stands for anything."""
     kube_reserved: tuple[tuple[str, str], ...] = ()
-    """Quantities of cpu, memory and ephemeral-storage that pods never get, for the agent and the runtime."""
+    """Quantities of cpu, memory, ephemeral-storage and pid (processes) that pods never get, for the agent and the runtime."""
     system_reserved: tuple[tuple[str, str], ...] = ()
     """The same for the machine's other programs."""
     shutdown_grace_period: float = 0.0

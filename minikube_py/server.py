@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 
 _HISTORY = Retention(seconds=7 * 86400.0, bytes=512 << 20)
 _RENEWAL_EVERY = 3600.0
-_READY_SECONDS, _READY_LOOK = 30.0, 0.02
 
 
 def load(config: ServerConfig) -> None:
@@ -105,16 +104,7 @@ class Server(Program):
             await self._start_node(assembly, keys, node_name, node_ip)
         assembly.health.starting = False
         settle()
-        await self._ready(assembly)
-
-    async def _ready(self, assembly: Assembly) -> None:
-        """Until /readyz says so, but not for ever: one component that does not come up is no reason to start all of them again."""
-        deadline = time.monotonic() + _READY_SECONDS
-        while problems := assembly.health.problems():
-            if time.monotonic() > deadline:
-                log.warning("not ready yet, and going on all the same", extra={"problems": problems})
-                return
-            await asyncio.sleep(_READY_LOOK)
+        await self._until_ready(assembly.health.problems)
 
     async def end_components(self) -> None:
         """End what runs; /readyz says no from now on."""

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -26,6 +27,37 @@ _V1_CONTROLLERS = frozenset(
 _UNLIMITED = 2**62
 """cgroup v1 shows no memory limit as a number close to the largest one."""
 _V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "hugetlb", "io")
+_PRESSURES = ("cpu", "memory", "io")
+
+
+class AllPods(NamedTuple):
+    """The working set of all pods together and its limit, in bytes; None for no limit."""
+
+    memory: int
+    limit: int | None
+
+
+class Swap(NamedTuple):
+    """Bytes that a cgroup has in swap, and how many it may have; None for no limit."""
+
+    used: int
+    limit: int | None = None
+
+
+class Stall(NamedTuple):
+    """How long tasks have waited for a resource in all, in microseconds, and the share of the last 10, 60 and 300 seconds in percent."""
+
+    total: int
+    avg10: float
+    avg60: float
+    avg300: float
+
+
+class Pressure(NamedTuple):
+    """Pressure stall information of one resource: when all tasks waited that could do anything, and when some did."""
+
+    full: Stall
+    some: Stall
 
 
 class Hierarchies(msgspec.Struct, frozen=True):
@@ -68,6 +100,22 @@ def find(mountinfo: str = "/proc/self/mountinfo") -> Hierarchies:
     return Hierarchies(unified, {})
 
 
+def has_swap_limits(hierarchies: Hierarchies, own: str = "/proc/self/cgroup") -> bool:
+    """Whether cgroup v2 is in use and its kernel can keep a container from the machine's swap; `own` tells this process's cgroup."""
+    if hierarchies.unified is None:
+        return False
+    # the topmost cgroup has no limits
+    name = next((line[3:] for line in Path(own).read_text().splitlines() if line.startswith("0::")), "/")
+    return (hierarchies.unified / name.strip("/") / "memory.swap.max").exists()
+
+
+def has_hugepage_limits(hierarchies: Hierarchies) -> bool:
+    """Whether the kernel can limit the huge pages of a cgroup."""
+    if hierarchies.unified is None:
+        return "hugetlb" in hierarchies.controllers
+    return "hugetlb" in (hierarchies.unified / "cgroup.controllers").read_text().split()
+
+
 class Cgroups:
     """Makes, limits and removes cgroups. Raises OSError."""
 
@@ -97,12 +145,15 @@ class Cgroups:
             self.make(self.class_name(qos))
         self.set_cpu(self.class_name(resources.BEST_EFFORT), resources.MIN_SHARES, None)
 
-    def limit_pods(self, milli_cpu: int, memory: int) -> None:
-        """Weigh all pods together by the CPU, and limit them to the memory, that the node has for them (Node Allocatable)."""
+    def limit_pods(self, milli_cpu: int, memory: int, pids: int | None = None) -> None:
+        """Weigh all pods together by the CPU, and limit them to the memory and the processes, that the node has for them (Node
+        Allocatable)."""
         name = self.class_name(resources.GUARANTEED)
         self.make(name)
         self.set_cpu(name, resources.cpu_shares(milli_cpu), None)
         self.set_memory(name, memory)
+        if pids is not None:
+            self.set_pids(name, pids)
 
     def set_burstable(self, milli_cpu: int) -> None:
         """Weigh the Burstable pods by what they ask for together."""
@@ -116,7 +167,8 @@ class Cgroups:
         if limits.memory is not None:
             self.set_memory(name, limits.memory)
         if self.pod_max_pids > 0:
-            self._write("pids", name, "pids.max", str(self.pod_max_pids))
+            self.set_pids(name, self.pod_max_pids)
+        self.set_hugepages(name, limits.hugepages)
         return name
 
     def set_cpu(self, name: str, shares: int, quota: int | None) -> None:
@@ -136,6 +188,20 @@ class Cgroups:
     def set_memory(self, name: str, limit: int) -> None:
         """Limit a cgroup's memory, in bytes."""
         self._write("memory", name, "memory.max" if self.v2 else "memory.limit_in_bytes", str(limit))
+
+    def set_pids(self, name: str, limit: int) -> None:
+        """Limit the processes and threads in a cgroup."""
+        self._write("pids", name, "pids.max", str(limit))
+
+    def set_hugepages(self, name: str, limits: Mapping[int, int]) -> None:
+        """Limit a cgroup's huge pages, and their reservations, in bytes by the pages' size; of a size that is not named it gets none."""
+        directory = self._hierarchies.unified or self._hierarchies.controllers.get("hugetlb")
+        if directory is None:
+            return
+        end = "max" if self.v2 else "limit_in_bytes"
+        sizes = {resources.hugepage_text(size): limit for size, limit in limits.items()}
+        for path in (directory / name.strip("/")).glob(f"hugetlb.*.{end}"):
+            path.write_text(str(sizes.get(path.name.split(".")[1], 0)))
 
     def pod_now(self, qos: str, uid: str) -> tuple[PodLimits, int | None]:
         """(the limits that a pod's cgroup has, the memory that it uses); what cannot be read, and no limit, is None."""
@@ -171,6 +237,35 @@ class Cgroups:
         """(working set in bytes, processes and threads) of a pod; 0 where its cgroup is gone."""
         name = self.pod_name(qos, uid)
         return self._working_set(name), _count(self._file("pids", name, "pids.current"))
+
+    def container_name(self, qos: str, uid: str, id: str) -> str:
+        """The name of a container's cgroup, which the runtime makes."""
+        return f"{self.pod_name(qos, uid)}/{id}"
+
+    def all_pods(self) -> AllPods:
+        """What all pods together use and may use."""
+        name = self.class_name(resources.GUARANTEED)
+        limit = _number(self._read("memory", name, "memory.max" if self.v2 else "memory.limit_in_bytes"))
+        return AllPods(self._working_set(name), limit if limit is not None and limit < _UNLIMITED else None)
+
+    def swap(self, name: str) -> Swap | None:
+        """What a cgroup has in swap; None where the kernel does not count it."""
+        if not self.v2:
+            stat = _table(self._file("memory", name, "memory.stat"))
+            return Swap(stat["total_swap"]) if "total_swap" in stat else None
+        used = _number(self._read("memory", name, "memory.swap.current"))
+        return Swap(used, _number(self._read("memory", name, "memory.swap.max"))) if used is not None else None
+
+    def pressure(self, name: str) -> dict[str, Pressure]:
+        """How long the tasks of a cgroup have waited, by resource; on v2, where the kernel keeps such accounts."""
+        found = {}
+        for what in _PRESSURES if self.v2 else ():
+            lines = self._read(what, name, f"{what}.pressure").splitlines()
+            stalls = {kind: _stall(rest) for kind, _, rest in (line.partition(" ") for line in lines)}
+            if "some" in stalls:
+                # older kernels say nothing of a CPU for which all wait
+                found[what] = Pressure(stalls.get("full", Stall(0, 0.0, 0.0, 0.0)), stalls["some"])
+        return found
 
     def cpu_usage(self, name: str) -> int:
         """Nanoseconds of CPU that a cgroup has used so far; 0 where the kernel does not count them."""
@@ -219,10 +314,13 @@ class Cgroups:
 
     def _delegate(self, path: Path) -> None:
         """Let the children of a v2 cgroup be limited in what this one can limit."""
+        self._enable(path, *_V2_CONTROLLERS)
+
+    def _enable(self, path: Path, *controllers: str) -> None:
         available = (path / "cgroup.controllers").read_text().split()
         control = path / "cgroup.subtree_control"
         enabled = control.read_text().split()
-        for controller in _V2_CONTROLLERS:
+        for controller in controllers:
             if controller in available and controller not in enabled:
                 with contextlib.suppress(OSError):
                     control.write_text(f"+{controller}")
@@ -262,6 +360,12 @@ def _table(path: Path | None) -> dict[str, int]:
 
 def _number(text: str) -> int | None:
     return int(text) if text.isdigit() else None
+
+
+def _stall(text: str) -> Stall:
+    """Of `avg10=0.00 avg60=0.00 avg300=0.00 total=0`."""
+    fields = dict(part.split("=", 1) for part in text.split())
+    return Stall(int(fields["total"]), float(fields["avg10"]), float(fields["avg60"]), float(fields["avg300"]))
 
 
 def _inherit_cpuset(parent: Path, child: Path) -> None:

@@ -66,6 +66,10 @@ class Node(NamedTuple):
     memory_capacity: int
     seccomp_root: str
     cgroup_v2: bool = False
+    swap_limits: bool = False
+    """Whether containers can be kept from swap; only on v2."""
+    hugepage_sizes: tuple[int, ...] = ()
+    """The sizes of huge pages that the machine has, in bytes."""
     restrict_oom_score_adj: bool = False
 
 
@@ -171,8 +175,13 @@ def linux_resources(pod: Pod, container: Container, node: Node, given: Amounts |
         memory_limit_in_bytes=wanted.memory_limit,
         oom_score_adj=max(adjust, 0) if node.restrict_oom_score_adj else adjust,
     )
+    hugepages = resources.container_hugepages(pod, container)
+    for size in node.hugepage_sizes:
+        result.hugepage_limits.add(page_size=resources.hugepage_text(size), limit=hugepages.get(size, 0))
     if node.cgroup_v2:
         result.unified["memory.oom.group"] = "1"
+        if node.swap_limits:
+            result.unified["memory.swap.max"] = "0"
     return result
 
 

@@ -26,6 +26,7 @@ MEMORY_PRESSURE, DISK_PRESSURE, PID_PRESSURE = "MemoryPressure", "DiskPressure",
 
 _CONDITION = {
     thresholds.MEMORY: MEMORY_PRESSURE,
+    thresholds.ALLOCATABLE_MEMORY: MEMORY_PRESSURE,
     thresholds.NODEFS: DISK_PRESSURE,
     thresholds.NODEFS_INODES: DISK_PRESSURE,
     thresholds.IMAGEFS: DISK_PRESSURE,
@@ -34,12 +35,14 @@ _CONDITION = {
 }
 _RESOURCE = {
     thresholds.MEMORY: "memory",
+    thresholds.ALLOCATABLE_MEMORY: "memory",
     thresholds.NODEFS: "ephemeral-storage",
     thresholds.NODEFS_INODES: "inodes",
     thresholds.IMAGEFS: "ephemeral-storage",
     thresholds.IMAGEFS_INODES: "inodes",
     thresholds.PIDS: "pids",
 }
+_MEMORY_SIGNALS = (thresholds.MEMORY, thresholds.ALLOCATABLE_MEMORY)
 _CRITICAL_PRIORITY = 2_000_000_000
 _MEMORY_TAINT = "node.kubernetes.io/memory-pressure"
 
@@ -86,7 +89,7 @@ def decide(configured: Sequence[Threshold], seen: Observations, memory: Memory, 
     observed = {**memory.observed, **{_CONDITION[t.signal]: now for t in crossed}}
     conditions = tuple(c for c in (MEMORY_PRESSURE, DISK_PRESSURE, PID_PRESSURE) if c in observed and now - observed[c] <= period)
     due = [threshold for threshold, since in first_met.items() if now - since >= threshold.grace]
-    due.sort(key=lambda threshold: threshold.signal != thresholds.MEMORY)
+    due.sort(key=lambda threshold: threshold.signal not in _MEMORY_SIGNALS)
     return Decision(Memory(first_met, frozenset(due), observed), conditions, tuple(due))
 
 
@@ -155,7 +158,7 @@ def request(pod: Pod, resource: str) -> int:
 
 
 def _used(signal: str, image_fs: bool) -> Callable[[Pod, PodUsage], int]:
-    if signal == thresholds.MEMORY:
+    if signal in _MEMORY_SIGNALS:
         return lambda pod, usage: usage.memory
     inodes = signal in (thresholds.NODEFS_INODES, thresholds.IMAGEFS_INODES)
     on_images = signal in (thresholds.IMAGEFS, thresholds.IMAGEFS_INODES)

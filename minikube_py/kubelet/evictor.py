@@ -19,6 +19,8 @@ from minikube_py.kubelet.measure import Measure
 from minikube_py.kubelet.pods import Pods
 from minikube_py.kubelet.tools import Tools
 from minikube_py.kubelet.worker import Ending, PodWorker
+from minikube_py.meta import thresholds
+from minikube_py.meta.thresholds import Threshold
 from minikube_py.types.core import Node
 from minikube_py.types.pod import Pod
 
@@ -67,7 +69,7 @@ class Evictor:
         settings = self._tools.options.settings
         seen = await self._measure.node()
         now = self._tools.clock.monotonic()
-        decision = eviction.decide(settings.eviction, seen, self._memory, settings.eviction_pressure_transition_period, now)
+        decision = eviction.decide(self._thresholds(), seen, self._memory, settings.eviction_pressure_transition_period, now)
         self._memory = decision.memory
         if decision.conditions != self.conditions:
             log.info("the node's pressure changed", extra={"conditions": decision.conditions})
@@ -78,6 +80,9 @@ class Evictor:
         if gone or not decision.starved:
             return gone
         return await self._relieve(decision, seen, active)
+
+    def _thresholds(self) -> Sequence[Threshold]:
+        return thresholds.with_allocatable(self._tools.options.settings.eviction)
 
     def _active(self) -> Sequence[tuple[Pod, PodWorker]]:
         """The pods that run, or are to."""
@@ -106,7 +111,7 @@ class Evictor:
         image_fs = await self._measure.image_fs()
         if eviction.reclaims_images(threshold.signal, image_fs):
             await self._reclaim()
-            if not eviction.met(tools.options.settings.eviction, await self._measure.node(), reclaim=True):
+            if not eviction.met(self._thresholds(), await self._measure.node(), reclaim=True):
                 return ()
         pods = [pod for pod, _ in active.values()]
         usage = await self._measure.pods(pods)

@@ -109,6 +109,8 @@ class Kubelet:
                 memory_capacity=facts.memory,
                 seccomp_root=str(options.root_dir / "seccomp"),
                 cgroup_v2=hierarchies.unified is not None,
+                swap_limits=cgroups.has_swap_limits(hierarchies),
+                hugepage_sizes=machine.hugepage_sizes(facts) if cgroups.has_hugepage_limits(hierarchies) else (),
                 restrict_oom_score_adj=options.restrict_oom_score_adj,
             ),
             pod_by_uid=self.pods.by_uid,
@@ -167,10 +169,9 @@ class Kubelet:
         """Limit the pods together to what the node has for them; where they use more as yet, that is tried again."""
         health.well()
         node = Node(metadata=ObjectMeta(name=self.options.node_name, uid=self.options.node_name))
-        milli_cpu, memory = self._enforced
         while True:
             try:
-                await asyncio.to_thread(self.tools.cgroups.limit_pods, milli_cpu, memory)
+                await asyncio.to_thread(self.tools.cgroups.limit_pods, *self._enforced)
                 break
             except OSError as error:
                 said = f"Failed to update Node Allocatable Limits {self.tools.cgroups.class_name(resources.GUARANTEED)!r}: {error.strerror}"

@@ -20,6 +20,8 @@ class Facts(NamedTuple):
     memory: int
     swap: int
     disk: int
+    pids: int
+    """Processes and threads that there can be; 0 where the kernel does not say."""
     hugepages: tuple[tuple[str, int], ...]
     machine_id: str
     system_uuid: str
@@ -38,6 +40,7 @@ def facts(root: Path) -> Facts:
         memory=memory.get("MemTotal", 0),
         swap=memory.get("SwapTotal", 0),
         disk=disk.f_blocks * disk.f_frsize,
+        pids=processes()[1],
         hugepages=_hugepages(),
         machine_id=_read("/etc/machine-id") or _read("/var/lib/dbus/machine-id"),
         system_uuid=_read("/sys/class/dmi/id/product_uuid").lower() or _read("/etc/machine-id"),
@@ -107,24 +110,38 @@ def capacity(machine: Facts, options: KubeletOptions) -> dict[str, str]:
 def allocatable(machine: Facts, options: KubeletOptions) -> dict[str, str]:
     """What of it pods can have: less what is reserved, and what eviction keeps free."""
     out, eviction = capacity(machine, options), options.settings.eviction
-    milli_cpu, memory = enforced(machine, options)
-    out["cpu"] = str(quantity.of_milli(milli_cpu))
-    out["memory"] = f"{max(memory - thresholds.hard_memory(eviction, machine.memory), 0) // 1024}Ki"
+    pods = enforced(machine, options)
+    out["cpu"] = str(quantity.of_milli(pods.milli_cpu))
+    out["memory"] = f"{max(pods.memory - thresholds.hard_memory(eviction, machine.memory), 0) // 1024}Ki"
     disk = machine.disk - thresholds.hard_disk(eviction, machine.disk) - _reserved(options, "ephemeral-storage") // 1000
     out["ephemeral-storage"] = str(max(disk, 0))
     return out
 
 
-def enforced(machine: Facts, options: KubeletOptions) -> tuple[int, int]:
-    """(thousandths of a core, bytes of memory) that all pods together can have: less what is reserved."""
+class Allocatable(NamedTuple):
+    """What all pods together can have: thousandths of a core, bytes of memory, processes and threads (None where nobody knows)."""
+
+    milli_cpu: int
+    memory: int
+    pids: int | None = None
+
+
+def enforced(machine: Facts, options: KubeletOptions) -> Allocatable:
+    """What the machine has, less what is reserved: the limits of the pods' common cgroup."""
     memory = machine.memory - _reserved(options, "memory") // 1000
-    return max(machine.cpus * 1000 - _reserved(options, "cpu"), 0), max(memory, 0)
+    pids = max(machine.pids - _reserved(options, "pid") // 1000, 0) if machine.pids else None
+    return Allocatable(max(machine.cpus * 1000 - _reserved(options, "cpu"), 0), max(memory, 0), pids)
 
 
 def _reserved(options: KubeletOptions, resource: str) -> int:
     """In thousandths."""
     settings = options.settings
     return sum(quantity.parse(value).milli() for name, value in (*settings.kube_reserved, *settings.system_reserved) if name == resource)
+
+
+def hugepage_sizes(machine: Facts) -> tuple[int, ...]:
+    """The sizes of the machine's huge pages in bytes, whether there are any of a size or not."""
+    return tuple(quantity.parse(size).value() for size, _ in machine.hugepages)
 
 
 def _hugepages() -> tuple[tuple[str, int], ...]:

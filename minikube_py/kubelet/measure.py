@@ -66,6 +66,8 @@ class Measure:
         total, used = memory.get("MemTotal", 0), self._cgroups.node_working_set()
         left = total - used if used is not None else memory.get("MemAvailable", 0)
         out[thresholds.MEMORY] = Observation(max(0, left), total)
+        if (pods := self._cgroups.all_pods()).limit is not None:
+            out[thresholds.ALLOCATABLE_MEMORY] = Observation(max(0, pods.limit - pods.memory), pods.limit)
         for path, space, inodes in (
             (self._options.root_dir, thresholds.NODEFS, thresholds.NODEFS_INODES),
             (images, thresholds.IMAGEFS, thresholds.IMAGEFS_INODES),

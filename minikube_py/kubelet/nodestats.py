@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from minikube_py.cri.v1 import api_pb2 as v1
 from minikube_py.kubelet import machine, resources, state
-from minikube_py.kubelet.cgroups import Cgroups
+from minikube_py.kubelet.cgroups import Cgroups, Pressure, Swap
 from minikube_py.kubelet.eviction import Observation
 from minikube_py.kubelet.measure import Measure
 from minikube_py.kubelet.pods import Pods
@@ -28,11 +28,13 @@ _NANO = 1e9
 
 
 class Reading(NamedTuple):
-    """CPU used so far in nanoseconds, and the working set in bytes, at a time in seconds since the epoch."""
+    """CPU used so far in nanoseconds, the working set in bytes, swap and pressure, at a time in seconds since the epoch."""
 
     time: float
     cpu: int
     memory: int
+    swap: Swap | None = None
+    pressure: Mapping[str, Pressure] = {}
 
 
 class ContainerReading(NamedTuple):
@@ -75,7 +77,7 @@ class NodeStats:
         def cpu(key: str, reading: Reading) -> Obj:
             rate = self._rate(before, key, reading)
             shown: Obj = {"time": timestamp(reading.time), "usageCoreNanoSeconds": reading.cpu}
-            return shown if rate is None else {**shown, "usageNanoCores": rate}
+            return (shown if rate is None else {**shown, "usageNanoCores": rate}) | _pressure(reading, "cpu")
 
         memory = left[thresholds.MEMORY]
         running, most = machine.processes()
@@ -84,7 +86,8 @@ class NodeStats:
             "nodeName": self._tools.options.node_name,
             "startTime": timestamp(machine.boot_time()),
             "cpu": cpu("", node),
-            "memory": {"time": now, "workingSetBytes": node.memory, "availableBytes": memory.available},
+            "memory": {"time": now, "workingSetBytes": node.memory, "availableBytes": memory.available} | _pressure(node, "memory"),
+            **_further(node),
             "network": {"time": now, **_network(machine.interfaces())},
             "fs": _file_system(now, left, thresholds.NODEFS, thresholds.NODEFS_INODES),
             "rlimit": {"time": now, "maxpid": most, "curproc": running},
@@ -100,7 +103,9 @@ class NodeStats:
                     "startTime": item.pod.status.startTime or meta.creationTimestamp,
                     "containers": [_container(one, used, cpu(one.stats.attributes.id, one.reading)) for one in item.containers],
                     "cpu": cpu(meta.uid, item.reading),
-                    "memory": {"time": timestamp(item.reading.time), "workingSetBytes": item.reading.memory},
+                    "memory": {"time": timestamp(item.reading.time), "workingSetBytes": item.reading.memory}
+                    | _pressure(item.reading, "memory"),
+                    **_further(item.reading),
                     "volume": [{"name": name, **_used(now, disk)} for name, disk in used.volumes.items()],
                     "ephemeral-storage": {"time": now, "usedBytes": used.storage},
                     "process_stats": {"process_count": used.processes},
@@ -141,20 +146,29 @@ def resource_metrics(node: Reading, pods: Iterable[PodReading]) -> str:
         when = f" {int(reading.time * 1000)}" if reading is not None else ""
         families[name].append(f"{name}{labels} {value:.10g}{when}\n")
 
+    def swap(of: str, labels: str, reading: Reading) -> None:
+        if reading.swap is not None:
+            add(f"{of}_swap_usage_bytes", labels, reading.swap.used, reading)
+            if of == "container" and reading.swap.limit is not None:
+                add("container_swap_limit_bytes", labels, reading.swap.limit, reading)
+
     add("node_cpu_usage_seconds_total", "", node.cpu / _NANO, node)
     add("node_memory_working_set_bytes", "", node.memory, node)
+    swap("node", "", node)
     for item in pods:
         where = f'namespace="{item.pod.metadata.namespace}",pod="{item.pod.metadata.name}"'
         add("pod_cpu_usage_seconds_total", f"{{{where}}}", item.reading.cpu / _NANO, item.reading)
         add("pod_memory_working_set_bytes", f"{{{where}}}", item.reading.memory, item.reading)
+        swap("pod", f"{{{where}}}", item.reading)
         for one in item.containers:
             labels = f'{{container="{one.name}",{where}}}'
             add("container_cpu_usage_seconds_total", labels, one.reading.cpu / _NANO, one.reading)
             add("container_memory_working_set_bytes", labels, one.reading.memory, one.reading)
+            swap("container", labels, one.reading)
             add("container_start_time_seconds", labels, one.started)
     add("resource_scrape_error", "", 0)
     return "".join(
-        f"# HELP {name} [STABLE] {text}\n# TYPE {name} {kind}\n" + "".join(families[name])
+        f"# HELP {name} [{'ALPHA' if '_swap_' in name else 'STABLE'}] {text}\n# TYPE {name} {kind}\n" + "".join(families[name])
         for name, (kind, text) in _FAMILIES.items()
         if families[name]
     )
@@ -163,11 +177,21 @@ def resource_metrics(node: Reading, pods: Iterable[PodReading]) -> str:
 _FAMILIES = {
     "container_cpu_usage_seconds_total": ("counter", "Cumulative cpu time consumed by the container in core-seconds"),
     "container_memory_working_set_bytes": ("gauge", "Current working set of the container in bytes"),
+    "container_swap_usage_bytes": (
+        "gauge",
+        "Current amount of the container swap usage in bytes. Reported only on non-windows systems",
+    ),
+    "container_swap_limit_bytes": (
+        "gauge",
+        "Current amount of the container swap limit in bytes. Reported only on non-windows systems",
+    ),
     "container_start_time_seconds": ("gauge", "Start time of the container since unix epoch in seconds"),
     "node_cpu_usage_seconds_total": ("counter", "Cumulative cpu time consumed by the node in core-seconds"),
     "node_memory_working_set_bytes": ("gauge", "Current working set of the node in bytes"),
+    "node_swap_usage_bytes": ("gauge", "Current swap usage of the node in bytes. Reported only on non-windows systems"),
     "pod_cpu_usage_seconds_total": ("counter", "Cumulative cpu time consumed by the pod in core-seconds"),
     "pod_memory_working_set_bytes": ("gauge", "Current working set of the pod in bytes"),
+    "pod_swap_usage_bytes": ("gauge", "Current amount of the pod swap usage in bytes. Reported only on non-windows systems"),
     "resource_scrape_error": ("gauge", "1 if there was an error while getting container metrics, 0 otherwise"),
 }
 
@@ -185,8 +209,36 @@ def _cgroup_readings(
     for pod, uid, containers in wanted:
         qos = resources.qos_class(pod)
         memory, _ = cgroups.usage(qos, uid)
-        pods.append(PodReading(pod, Reading(now, cgroups.cpu_usage(cgroups.pod_name(qos, uid)), memory), containers))
-    return Reading(now, cgroups.cpu_usage(""), cgroups.node_working_set() or 0), pods
+        name = cgroups.pod_name(qos, uid)
+        reading = Reading(now, cgroups.cpu_usage(name), memory, cgroups.swap(name), cgroups.pressure(name))
+        pods.append(PodReading(pod, reading, tuple(_with_cgroup(cgroups, qos, uid, one) for one in containers)))
+    found = machine.meminfo()
+    swap = Swap(found.get("SwapTotal", 0) - found.get("SwapFree", 0), found.get("SwapTotal", 0))
+    return Reading(now, cgroups.cpu_usage(""), cgroups.node_working_set() or 0, swap, cgroups.pressure("")), pods
+
+
+def _with_cgroup(cgroups: Cgroups, qos: str, uid: str, one: ContainerReading) -> ContainerReading:
+    """With what the runtime does not tell of a container."""
+    name = cgroups.container_name(qos, uid, one.stats.attributes.id)
+    return one._replace(reading=one.reading._replace(swap=cgroups.swap(name), pressure=cgroups.pressure(name)))
+
+
+def _further(reading: Reading) -> Obj:
+    """What the node, a pod and a container have beside CPU and memory."""
+    out: Obj = {}
+    if reading.swap is not None:
+        used, limit = reading.swap
+        left = {"swapAvailableBytes": max(0, limit - used)} if limit is not None else {}
+        out["swap"] = {"time": timestamp(reading.time), "swapUsageBytes": used, **left}
+    if waited := _pressure(reading, "io"):
+        out["io"] = {"time": timestamp(reading.time), **waited}
+    return out
+
+
+def _pressure(reading: Reading, resource: str) -> Obj:
+    """A resource's pressure; the totals are the kernel's microseconds, as they are upstream, whatever the API's description says."""
+    found = reading.pressure.get(resource)
+    return {"psi": {"full": found.full._asdict(), "some": found.some._asdict()}} if found is not None else {}
 
 
 def _container(one: ContainerReading, used: PodUsage, cpu: Obj) -> Obj:
@@ -196,7 +248,8 @@ def _container(one: ContainerReading, used: PodUsage, cpu: Obj) -> Obj:
     for name, amount in (("usageBytes", memory.usage_bytes), ("rssBytes", memory.rss_bytes), ("pageFaults", memory.page_faults)):
         if amount.value:
             shown[name] = amount.value
-    out: Obj = {"name": one.name, "startTime": timestamp(one.started), "cpu": cpu, "memory": shown}
+    shown |= _pressure(one.reading, "memory")
+    out: Obj = {"name": one.name, "startTime": timestamp(one.started), "cpu": cpu, "memory": shown, **_further(one.reading)}
     return out if disks is None else {**out, "rootfs": _used(now, disks.rootfs), "logs": _used(now, disks.logs)}
 
 

@@ -42,6 +42,7 @@ class Pods:
         self._tasks = Tasks()
         self._live = False
         self._burstable = -1
+        self._weighing = asyncio.Lock()
         self._listening = False
 
     def bind(self, tools: Tools, static: StaticPods | None = None) -> None:
@@ -144,6 +145,9 @@ class Pods:
         left_behind = await asyncio.to_thread(_uids_on_disk, tools)
         for uid in {*states, *(pod.metadata.uid for pod in self.all()), *left_behind}:
             self._ensure(uid)
+        # where there is no Burstable pod too, and whoever has changed it meanwhile
+        self._burstable = -1
+        self._weigh_burstable()
 
     def static_changed(self, uid: str) -> None:
         """A manifest of the node's own came or went."""
@@ -198,7 +202,11 @@ class Pods:
         milli = resources.burstable_requests(p for p in self.all() if p.status.phase not in ("Succeeded", "Failed"))
         if milli != self._burstable:
             self._burstable = milli
-            self._tasks.spawn(asyncio.to_thread(tools.cgroups.set_burstable, milli), "burstable cgroup")
+            self._tasks.spawn(self._set_burstable(tools), "burstable cgroup")
+
+    async def _set_burstable(self, tools: Tools) -> None:
+        async with self._weighing:  # one after the other, so that the latest is what stays
+            await asyncio.to_thread(tools.cgroups.set_burstable, self._burstable)
 
 
 def _wanted(pod: Pod) -> tuple[int, Mapping[str, str], Mapping[str, str]]:

@@ -179,13 +179,16 @@ class PodLimits(NamedTuple):
     shares: int
     quota: int | None
     memory: int | None
+    hugepages: Mapping[int, int] = {}
+    """Bytes by the pages' size in bytes; 0 of any other size."""
 
 
 def pod_limits(pod: Pod) -> PodLimits:
     """The settings of the pod's cgroup, by its QoS class."""
     qos = qos_class(pod)
+    hugepages = _hugepages(pod)
     if qos == BEST_EFFORT:
-        return PodLimits(MIN_SHARES, None, None)
+        return PodLimits(MIN_SHARES, None, None, hugepages)
     everybody = (*pod.spec.containers, *pod.spec.initContainers)
     whole = pod_level(pod)
     limits: Quantities = whole.limits if whole is not None else {}
@@ -196,7 +199,35 @@ def pod_limits(pod: Pod) -> PodLimits:
         memory = memory_bytes(limits) + memory_bytes(pod.spec.overhead) or None
     elif qos == GUARANTEED or all(c.resources.limits.get("memory") is not None for c in everybody):
         memory = _total(pod, lambda c: memory_bytes(c.resources.limits)) + memory_bytes(pod.spec.overhead) or None
-    return PodLimits(cpu_shares(pod_requests(pod).cpu), quota, memory)
+    return PodLimits(cpu_shares(pod_requests(pod).cpu), quota, memory, hugepages)
+
+
+def _hugepages(pod: Pod) -> Mapping[int, int]:
+    whole = pod_level(pod)
+    found = {name: requested(pod, name) for c in (*pod.spec.containers, *pod.spec.initContainers) for name in requests_of(c)}
+    found |= {name: _value(whole.requests, name) for name in whole.requests} if whole is not None else {}
+    return {size: found[name] for name in found if (size := hugepage_size(name))}
+
+
+def container_hugepages(pod: Pod, container: Container) -> Mapping[int, int]:
+    """A container's limits of huge pages in bytes, by the pages' size; those of the pod as a whole where it has none of its own."""
+    whole = pod_level(pod)
+    limits = {**(whole.limits if whole is not None else {}), **container.resources.limits}
+    return {size: _value(limits, name) for name in limits if (size := hugepage_size(name))}
+
+
+def hugepage_size(resource: str) -> int:
+    """The size in bytes of the pages that a resource counts; 0 for one that is no huge pages."""
+    prefix, _, size = resource.partition("-")
+    return quantity.parse(size).value() if prefix == "hugepages" and size else 0
+
+
+def hugepage_text(size: int) -> str:
+    """A page's size as the kernel's files are named by it: 2MB."""
+    for unit, name in ((1 << 30, "GB"), (1 << 20, "MB")):
+        if size >= unit:
+            return f"{size // unit}{name}"
+    return f"{size >> 10}KB"
 
 
 def cpu_limit(pod: Pod) -> int:

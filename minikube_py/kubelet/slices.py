@@ -45,6 +45,10 @@ class Slices(Cgroups):
         """The path of a pod's slice; a dash would mean a slice in a slice."""
         return f"{self.class_name(qos)}/kubepods{_CLASS[qos]}-pod{uid.replace('-', '_')}.slice"
 
+    def container_name(self, qos: str, uid: str, id: str) -> str:
+        """The path of the scope that containerd has systemd make for a container."""
+        return f"{self.pod_name(qos, uid)}/cri-containerd-{id}.scope"
+
     def uid(self, directory: str) -> str | None:
         """Whose slice a directory is."""
         _, found, uid = directory.removesuffix(".slice").partition("-pod")
@@ -59,6 +63,10 @@ class Slices(Cgroups):
         if self.pod_max_pids > 0:
             settings.append(Property("TasksMax", "t", str(self.pod_max_pids)))
         self._make(name, settings)
+        # systemd knows nothing of these, and leaves them alone
+        for parent in reversed(self._directory(name).relative_to(self._directory("")).parents):
+            self._enable(self._directory("") / parent, "hugetlb")
+        self.set_hugepages(name, limits.hugepages)
         return name
 
     def make(self, name: str) -> None:
@@ -72,6 +80,10 @@ class Slices(Cgroups):
     def set_memory(self, name: str, limit: int) -> None:
         """Limit a slice's memory, in bytes."""
         self._set(name, (Property("MemoryMax", "t", str(limit)),))
+
+    def set_pids(self, name: str, limit: int) -> None:
+        """Limit the processes and threads in a slice."""
+        self._set(name, (Property("TasksMax", "t", str(limit)),))
 
     def remove_pod(self, uid: str, timeout: float = 5.0) -> None:
         """End what is left in a pod's slice, and have systemd forget it. Raises OSError when it stays busy."""

@@ -18,6 +18,9 @@ NODEFS_INODES = "nodefs.inodesFree"
 IMAGEFS = "imagefs.available"
 IMAGEFS_INODES = "imagefs.inodesFree"
 PIDS = "pid.available"
+ALLOCATABLE_MEMORY = "allocatableMemory.available"
+"""What pods together may still take of their common limit (Node Allocatable). Nobody configures it: it follows from the hard threshold of
+memory, see `with_allocatable`."""
 
 SIGNALS = (MEMORY, NODEFS, NODEFS_INODES, IMAGEFS, IMAGEFS_INODES, PIDS)
 DEFAULT_HARD = (f"{MEMORY}<100Mi", f"{NODEFS}<10%", f"{NODEFS_INODES}<5%", f"{IMAGEFS}<15%", f"{IMAGEFS_INODES}<5%")
@@ -71,6 +74,12 @@ def parse(
         if any(amount):
             out.append(Threshold(signal, amount, graces[signal], won_back.get(signal, Amount())))
     return tuple(out)
+
+
+def with_allocatable(thresholds: Iterable[Threshold]) -> tuple[Threshold, ...]:
+    """These, and hard ones of memory once more for what all pods together may take: they are ended before the kernel has to."""
+    given = tuple(thresholds)
+    return (*given, *(t._replace(signal=ALLOCATABLE_MEMORY) for t in given if t.hard and t.signal == MEMORY))
 
 
 def hard_memory(thresholds: Iterable[Threshold], capacity: int) -> int:

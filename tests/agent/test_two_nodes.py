@@ -209,6 +209,36 @@ def test_an_agent_that_starts_while_the_server_is_away_serves_from_its_checkpoin
     kubectl("delete", "pod", "--now", "late")
 
 
+def test_systemd_hears_that_an_agent_is_ready_when_its_node_is_part_of_the_cluster(
+    cluster: Nodes, kubectl: Kubectl, agent: Agent, tmp_path: Path
+) -> None:
+    environment = dict(agent.environment)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        agent.environment = {**environment, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+        try:
+            agent.stop()
+            kubectl("delete", "node", agent.node_name)
+            agent.start()
+            assert manager.recv(100) == b"READY=1"
+            # no waiting: it is registered, and its endpoint has a certificate
+            assert kubectl.field(".metadata.name", "node", agent.node_name) == agent.node_name
+            assert kubectl("get", "--raw", f"/api/v1/nodes/{agent.node_name}/proxy/healthz") == "ok"
+            agent.stop()
+            assert manager.recv(100) == b"STOPPING=1"
+            # it does not wait for a server that it can do without
+            with without_server(cluster):
+                agent.start()
+                assert manager.recv(100) == b"READY=1"
+                agent.stop()
+        finally:
+            agent.environment = environment
+            if agent.process is None:
+                agent.start()
+    eventually(lambda: cluster.server.has_ready(agent.node_name), "the node is ready")
+
+
 def test_a_pod_that_was_deleted_meanwhile_ends_after_the_return(cluster: Nodes, kubectl: Kubectl, agent: Agent) -> None:
     kubectl.apply(pod("meanwhile", nodeName=agent.namespace))
     kubectl.wait("condition=Ready", "pod/meanwhile")

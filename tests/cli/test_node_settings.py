@@ -45,7 +45,7 @@ def test_thresholds_times_and_numbers(started: list[AgentConfig], tmp_path: Path
     file.write_text("eviction-hard: ['memory.available<1Gi', 'nodefs.available<5%']\npod-max-pids: 512\n")
     soft = ("--eviction-soft", "memory.available<2Gi", "--eviction-soft-grace-period", "memory.available=1m30s")
     times = ("--shutdown-grace-period", "1m", "--shutdown-grace-period-critical-pods", "20s", "--minimum-image-ttl-duration", "1h")
-    reserved = ("--kube-reserved", "cpu=100m,memory=200Mi", "--kube-reserved", "ephemeral-storage=1Gi")
+    reserved = ("--kube-reserved", "cpu=100m,memory=200Mi", "--kube-reserved", "ephemeral-storage=1Gi,pid=500")
     sysctls = ("--allowed-unsafe-sysctls", "net/core/somaxconn,kernel.msg*")
     result = invoke("--config", str(file), *soft, *times, *reserved, *sysctls, "--eviction-minimum-reclaim", "nodefs.available=1Gi")
     assert result.exit_code == 0, result.output
@@ -58,7 +58,10 @@ def test_thresholds_times_and_numbers(started: list[AgentConfig], tmp_path: Path
     assert (settings.pod_max_pids, settings.shutdown_grace_period, settings.shutdown_grace_period_critical_pods) == (512, 60.0, 20.0)
     assert settings.minimum_image_ttl == 3600.0
     assert settings.allowed_unsafe_sysctls == ("net.core.somaxconn", "kernel.msg*")
-    assert settings.kube_reserved == (("cpu", "100m"), ("memory", "200Mi"), ("ephemeral-storage", "1Gi")) and not settings.system_reserved
+    assert (
+        settings.kube_reserved == (("cpu", "100m"), ("memory", "200Mi"), ("ephemeral-storage", "1Gi"), ("pid", "500"))
+        and not settings.system_reserved
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,7 +75,7 @@ def test_thresholds_times_and_numbers(started: list[AgentConfig], tmp_path: Path
         (["--pod-max-pids", "0"], "or -1 for no limit"),
         (["--allowed-unsafe-sysctls", "vm.swappiness"], "the whole machine's"),
         (["--allowed-unsafe-sysctls", "net.core.*.x"], "is not the name of a kernel parameter"),
-        (["--kube-reserved", "pods=3"], "cannot reserve 'pods', only cpu, memory, ephemeral-storage"),
+        (["--kube-reserved", "pods=3"], "cannot reserve 'pods', only cpu, memory, ephemeral-storage, pid"),
         (["--system-reserved", "memory=much"], "quantities must match the regular expression"),
         (["--system-reserved", "cpu=-1"], "must not be negative"),
         (["--image-credential-verification", "Sometimes"], "is not one of"),

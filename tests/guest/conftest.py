@@ -14,10 +14,14 @@ from tests.support.command import Kubectl
 from tests.support.guest import STRETCH, Guest, fresh_guest
 from tests.support.guestimage import CannotBuild
 
+RESERVED_MEMORY = 1 << 30
+RESERVED_PIDS = 1000
 CONFIG = f"""\
 shutdown-grace-period: {round(60 + 60 * STRETCH)}s
 shutdown-grace-period-critical-pods: {round(30 * STRETCH)}s
 pod-max-pids: 300
+kube-reserved: [cpu=100m, memory={RESERVED_MEMORY}, pid={RESERVED_PIDS}]
+eviction-pressure-transition-period: 10s
 """
 
 
@@ -38,8 +42,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     report = outcome.get_result()
     guest = getattr(item, "funcargs", {}).get("guest")
     if report.failed and isinstance(guest, Guest) and guest.process is not None:
-        said = guest.run("journalctl --no-pager -n 60 -o cat -u minikube-py", check=False, timeout=60)
-        report.sections.append(("the unit's journal", said.stdout))
+        said = guest.run("journalctl --no-pager -n 60 -o cat -u minikube-py -u minikube-py-agent -u control", check=False, timeout=60)
+        report.sections.append(("the units' journal", said.stdout))
 
 
 @pytest.fixture(autouse=True)

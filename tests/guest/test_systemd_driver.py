@@ -33,13 +33,13 @@ done
 ENDPOINT = "container-runtime-endpoint: unix:///run/containerd/containerd.sock\n"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def kubectl(guest: Guest) -> Iterator[Kubectl]:
     """The node on the machine's own containerd; as it was before at the end."""
     before = guest.kubectl()
     before("delete", "pods,deployments", "--all", "--grace-period=1")
     guest.run("systemctl stop minikube-py; kill $(cat /var/lib/minikube-py/agent/containerd/containerd.pid)", timeout=10 * STRETCH)
-    guest.run("cp -r /etc/containerd /root/containerd.before; cat >/etc/containerd/config.toml", stdin=CONTAINERD)
+    guest.run("cp -a /etc/containerd /root/containerd.before && cat >/etc/containerd/config.toml", stdin=CONTAINERD)
     guest.run(f"systemctl start containerd; {IMPORT}", timeout=20 * STRETCH)
     guest.run("cat >/etc/minikube-py/config.yaml", stdin=CONFIG + ENDPOINT)
     try:
@@ -50,7 +50,8 @@ def kubectl(guest: Guest) -> Iterator[Kubectl]:
         kubectl("delete", "pods", "--all", "--grace-period=1")
     finally:
         guest.run("cat >/etc/minikube-py/config.yaml", stdin=CONFIG)
-        guest.run("systemctl stop minikube-py containerd; cp /root/containerd.before/* /etc/containerd/", timeout=20 * STRETCH)
+        guest.run("systemctl stop minikube-py containerd", timeout=20 * STRETCH)
+        guest.run("rm -r /etc/containerd && mv /root/containerd.before /etc/containerd")
         guest.run("systemctl start minikube-py", timeout=20 * STRETCH)
 
 
@@ -64,6 +65,7 @@ def test_pods_are_slices_with_their_limits(guest: Guest, kubectl: Kubectl) -> No
     own = f"{path}/cri-containerd-{id}.scope"
     found = settings(guest, own)
     assert (found["cpu.max"], found["memory.max"]) == (limits["cpu.max"], limits["memory.max"])
+    assert guest.out(f"cat {path}/hugetlb.2MB.max {own}/hugetlb.2MB.max").split() == ["0", "0"]
     shown = set(guest.out(f"systemctl show {unit} -p MemoryMax,TasksMax,ActiveState").split())
     assert shown == {"ActiveState=active", f"MemoryMax={64 * MIB}", "TasksMax=300"}
     assert guest.out("cat /sys/fs/cgroup/kubepods.slice/kubepods-besteffort.slice/cpu.weight") == "1"

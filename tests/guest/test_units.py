@@ -12,9 +12,9 @@ from tests.support.waiting import eventually
 UNIT = "minikube-py"
 
 
-def shown(guest: Guest, *names: str) -> dict[str, str]:
-    """Properties of the unit."""
-    lines = guest.out(f"systemctl show {UNIT} -p {','.join(names)}").splitlines()
+def shown(guest: Guest, *names: str, unit: str = UNIT) -> dict[str, str]:
+    """Properties of a unit."""
+    lines = guest.out(f"systemctl show {unit} -p {','.join(names)}").splitlines()
     return dict(line.split("=", 1) for line in lines)
 
 

@@ -82,7 +82,7 @@ def test_the_pod_s_own_limits_are_its_containers_or_its_largest_init_step() -> N
     made = resources.pod_limits(of)
     assert (made.memory, made.quota, made.shares) == (100 << 20, 20_000, 204)
     partly = pod({"name": "a", **limits("10Mi")}, {"name": "b"})
-    assert resources.pod_limits(partly) == (102, None, None)
+    assert resources.pod_limits(partly)[:3] == (102, None, None)
 
 
 def test_who_it_runs_as() -> None:
@@ -151,3 +151,27 @@ def test_garbage_is_all_but_the_newest_two() -> None:
     assert [c.attempt for c in found.containers] == [1, 0]
     assert [s.id for s in found.sandboxes] == ["old"]
     assert not find(state(*dead[:2], sandboxes=sandboxes)).containers
+
+
+def test_on_v2_the_kernel_ends_whole_containers_and_none_may_swap() -> None:
+    made = {
+        (v2, swap): dict(config(pod({}), node=NODE._replace(cgroup_v2=v2, swap_limits=swap)).linux.resources.unified)
+        for v2, swap in ((False, False), (True, False), (True, True))
+    }
+    assert made == {
+        (False, False): {},
+        (True, False): {"memory.oom.group": "1"},
+        (True, True): {"memory.oom.group": "1", "memory.swap.max": "0"},
+    }
+
+
+def test_huge_pages_are_limited_by_size_and_none_are_for_whoever_names_none() -> None:
+    node = NODE._replace(hugepage_sizes=(2 << 20, 1 << 30))
+
+    def limits(of: Pod) -> dict[str, int]:
+        return {limit.page_size: limit.limit for limit in config(of, node=node).linux.resources.hugepage_limits}
+
+    assert limits(pod({})) == {"2MB": 0, "1GB": 0}
+    own = pod({"resources": {"limits": {"hugepages-2Mi": "4Mi"}}}, resources={"limits": {"hugepages-2Mi": "8Mi", "hugepages-1Gi": "1Gi"}})
+    assert limits(own) == {"2MB": 4 << 20, "1GB": 1 << 30}
+    assert not config(own).linux.resources.hugepage_limits

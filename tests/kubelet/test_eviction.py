@@ -87,6 +87,23 @@ def test_memory_is_won_back_before_disk() -> None:
     assert decision.resource == "memory" and decision.conditions == ("MemoryPressure", "DiskPressure")
 
 
+def test_what_all_pods_may_take_has_the_hard_threshold_of_memory_too() -> None:
+    soft = thresholds.parse(["memory.available<100Mi", "nodefs.available<10%"], ["memory.available<200Mi"], {"memory.available": 30.0})
+    given = thresholds.with_allocatable(soft)
+    assert given[:-1] == soft and given[-1] == soft[0]._replace(signal=thresholds.ALLOCATABLE_MEMORY)
+    left = {
+        **seen(memory=(4 << 30, 8 << 30), nodefs=(1, 100)),
+        thresholds.ALLOCATABLE_MEMORY: Observation(60 * MIB, 1 << 30),
+    }
+    decision = decide(given, left, Memory(), PERIOD, 0.0)
+    assert decision.conditions == ("MemoryPressure", "DiskPressure") and decision.resource == "memory"
+    assert [t.signal for t in decision.starved] == [thresholds.ALLOCATABLE_MEMORY, thresholds.NODEFS]
+    greedy, modest = (named(name, {"name": "a"}) for name in ("greedy", "modest"))
+    usage = {"greedy": PodUsage(memory=900 * MIB), "modest": PodUsage(memory=40 * MIB)}
+    assert eviction.rank(thresholds.ALLOCATABLE_MEMORY, [modest, greedy], usage, False) == [greedy, modest]
+    assert "low on resource: memory" in eviction.pressure_message(decision, left, greedy, None)
+
+
 def test_who_uses_more_than_it_asked_for_goes_first_then_the_lower_priority_then_the_greater_use() -> None:
     requests = {"resources": {"requests": {"memory": "100Mi"}}}
     modest, greedy = named("modest", requests), named("greedy", requests)

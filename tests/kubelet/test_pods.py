@@ -155,6 +155,20 @@ async def test_limits_reach_the_cgroups(node: Agent) -> None:
     assert cgroups.of(below) == cgroups.of(f"{below}/{id}") == cgroups.limits(32 << 20, 10000, 102)
 
 
+async def test_burstable_pods_weigh_what_they_ask_for_together(node: Agent) -> None:
+    async def weighs(milli: int) -> bool:
+        found = cgroups.of(f"{node.node.cgroup}/kubepods/burstable").splitlines()
+        return found[-1] == cgroups.limits(0, 0, milli * 1024 // 1000 or 2).splitlines()[-1]
+
+    # nobody asks for anything, and that is little: not what the kernel gives whoever says nothing
+    await until(lambda: weighs(0))
+    for name, cpu in (("one", "200m"), ("two", "300m")):
+        await node.create(name, {**SLEEP, "resources": {"requests": {"cpu": cpu}}})
+    await until(lambda: weighs(500))
+    await node.delete("one", grace=0)
+    await until(lambda: weighs(300))
+
+
 async def test_the_grace_period_the_hook_and_the_signal(node: Agent) -> None:
     script = "trap 'echo term >> /s/said; exit 0' TERM; while true; do sleep 0.1; done"
     container = {

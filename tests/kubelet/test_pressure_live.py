@@ -16,7 +16,7 @@ from msgspec.structs import force_setattr
 from minikube_py.aio import Supervisor
 from minikube_py.cri.archive import ImageConfig, Layer, image_archive
 from minikube_py.cri.images import import_archive
-from minikube_py.kubelet import cgroups
+from minikube_py.kubelet import cgroups, machine
 from minikube_py.kubelet.measure import Measure
 from minikube_py.meta import thresholds
 from minikube_py.nodesettings import NodeSettings
@@ -126,6 +126,27 @@ async def test_memory_is_won_back_from_the_pod_that_uses_more_than_it_asked_for(
         assert [r for r, _ in await node.events(NODE)].count("EvictionThresholdMet") >= 1
         assert "NodeHasInsufficientMemory" in [r for r, _ in await node.events(NODE)]
         assert (await node.pod("modest")).status.phase == (await node.pod("critical")).status.phase == "Running"
+
+
+async def test_pods_go_before_they_reach_their_common_limit(tmp_path: Path) -> None:
+    limit = 300 * MIB
+    reserved = (("memory", str(machine.meminfo()["MemTotal"] - limit)),)
+    settings = NodeSettings(eviction=thresholds.parse(["memory.available<100Mi"]), kube_reserved=reserved)
+    async with agent(tmp_path, housekeeping_seconds=0.2, settings=settings) as node:
+        await node.create("modest", {**SLEEP, "resources": {"requests": {"memory": "50Mi"}}})
+        await node.running("modest")
+        made = cgroups.Cgroups(cgroups.find(), node.options.cgroup_root)
+        assert made.all_pods().limit == limit
+        await node.create(
+            "greedy",
+            {**writes(220, "/scratch/f"), "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}]},
+            volumes=[{"name": "scratch", "emptyDir": {"medium": "Memory"}}],
+        )
+        greedy = await node.wait("greedy", evicted)
+        assert greedy.status.message.startswith("The node was low on resource: memory. Threshold quantity: 100Mi, available: ")
+        # of the machine's memory there was enough
+        assert (await Measure(node.cri, made, node.options).node())[thresholds.MEMORY].available > 100 * MIB
+        assert (await node.pod("modest")).status.phase == "Running"
 
 
 def image(name: str, megabytes: int) -> bytes:

@@ -22,7 +22,14 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ..
     def call(method: str, signature: str, *arguments: str) -> None:
         calls.append((method, *arguments))
         if method == "StartTransientUnit":
-            (tmp_path / _path(arguments[0])).mkdir(parents=True)
+            made = tmp_path / _path(arguments[0])
+            made.mkdir(parents=True)
+            for directory in (made, *made.parents):
+                (directory / "cgroup.controllers").write_text("cpu memory hugetlb")
+                (directory / "cgroup.subtree_control").write_text("cpu memory")
+                if directory == tmp_path:
+                    break
+            (made / "hugetlb.2MB.max").write_text("max")
 
     monkeypatch.setattr(slices, "_call", call)
     return calls
@@ -51,8 +58,15 @@ def test_limits_are_properties(tmp_path: Path, asked: list[tuple[str, ...]]) -> 
     text = " ".join(asked[0])
     assert "CPUWeight t 39 CPUQuotaPeriodUSec t 100000 CPUQuotaPerSecUSec t 500000 MemoryMax t 67108864 TasksMax t 100 0" in text
     assert made.pods() == {UID}
+    # of huge pages systemd knows nothing: the controller is passed on to the pod, and limits nobody but the pod
+    pod = tmp_path / name.strip("/")
+    passed = [(directory / "cgroup.subtree_control").read_text() for directory in (tmp_path, *list(pod.parents)[:2], pod)]
+    assert passed == ["+hugetlb", "+hugetlb", "+hugetlb", "cpu memory"] and (pod / "hugetlb.2MB.max").read_text() == "0"
     made.set_memory(name, 32 << 20)
     assert asked[-1] == ("SetUnitProperties", unit, "true", "1", "MemoryMax", "t", str(32 << 20))
+    made.set_pids(name, 50)
+    assert asked[-1] == ("SetUnitProperties", unit, "true", "1", "TasksMax", "t", "50")
+    assert made.container_name(resources.BURSTABLE, UID, "abc") == f"{name}/cri-containerd-abc.scope"
     # the same pod once more, after a restart
     made.ensure_pod(resources.BURSTABLE, UID, PodLimits(2, None, None))
     assert asked[-1] == ("SetUnitProperties", unit, "true", "2", "CPUWeight", "t", "1", "TasksMax", "t", "100")

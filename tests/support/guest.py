@@ -134,7 +134,8 @@ class Guest:
         if STRETCH > 1:  # the unit's own patience is made for processors
             self.run(_SLOW, timeout=10 * STRETCH)
         self.run("mkdir -p /etc/minikube-py && cat >/etc/minikube-py/config.yaml", stdin=config)
-        self.run("systemctl enable --now minikube-py", timeout=30 * STRETCH)
+        done = self.run("systemctl enable --now minikube-py", check=False, timeout=30 * STRETCH)
+        assert done.returncode == 0, done.stderr + self.out("journalctl -u minikube-py -n 30 -o cat --no-pager")
 
     def api(self) -> Server:
         """The API server in it, as the administrator reaches it from here."""
