@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -15,6 +16,9 @@ import orjson
 from minikube_py.meta.errors import BadRequest, Cause, StatusError, invalid
 
 MAX_UINT64 = 2**64 - 1
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
+_UNIT = re.compile(r"[^0-9.]*")
+_UNITS = frozenset({"ns", "us", "µs", "μs", "ms", "s", "m", "h"})
 
 
 def boolean(query: Mapping[str, str], name: str) -> bool:
@@ -42,6 +46,37 @@ def revision(text: str, field: str = "resourceVersion") -> int:
         return number
     fault = "value out of range" if text.isascii() and text.isdigit() else "invalid syntax"
     raise BadRequest(f'{field}: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": {fault}')
+
+
+def check_timeout(query: Mapping[str, str]) -> None:
+    """Raises BadRequest where `timeout`, how long a client waits, is no duration, as Go's time.ParseDuration words it."""
+    text = query.get("timeout")
+    if text and (problem := _duration_fault(text)):
+        raise BadRequest(f"invalid timeout specified in the request URL - time: {problem} {_quoted(text)}")
+
+
+def _duration_fault(text: str) -> str:
+    rest = text[1:] if text[0] in "+-" else text
+    if rest == "0":
+        return ""
+    if not rest:
+        return "invalid duration"
+    while rest:
+        number = _NUMBER.match(rest)
+        if number is None:
+            return "invalid duration"
+        unit = _UNIT.match(rest, number.end())
+        assert unit is not None
+        if not unit[0]:
+            return "missing unit in duration"
+        if unit[0] not in _UNITS:
+            return f"unknown unit {_quoted(unit[0])} in duration"
+        rest = rest[unit.end() :]
+    return ""
+
+
+def _quoted(text: str) -> str:
+    return orjson.dumps(text).decode()
 
 
 def _options_error(kind: str, causes: list[Cause]) -> StatusError:

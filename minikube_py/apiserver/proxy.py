@@ -34,6 +34,8 @@ _SERVICE_LABEL = "kubernetes.io/service-name"
 _ADDRESS_TYPES = ("InternalIP", "Hostname", "InternalDNS", "ExternalIP", "ExternalDNS")
 _ERROR_LIMIT = 50_000
 _PAGE_LIMIT = 4 << 20
+_MAX_HEAD = 1 << 20
+"""Bytes of one line of the head that a backend may answer with."""
 _HOP_BY_HOP = frozenset(
     {
         "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "host",
@@ -274,7 +276,13 @@ class Proxies:
         """Send a request on and stream its answer back; with `check` an answer that is no success becomes a Status."""
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=None, connect=10, sock_connect=10)
-            self._session = aiohttp.ClientSession(timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
+            self._session = aiohttp.ClientSession(
+                timeout=timeout,
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                max_line_size=_MAX_HEAD,
+                max_field_size=_MAX_HEAD,
+            )
         from yarl import URL
 
         try:

@@ -22,7 +22,7 @@ from minikube_py.apiserver.delete import Deleter
 from minikube_py.apiserver.health import HealthChecks
 from minikube_py.apiserver.metrics import RequestMetrics
 from minikube_py.apiserver.negotiate import PATCH_TYPES, PLAIN, media_type, negotiate
-from minikube_py.apiserver.options import write_options
+from minikube_py.apiserver.options import check_timeout, write_options
 from minikube_py.apiserver.patching import patcher
 from minikube_py.apiserver.present import Presenter
 from minikube_py.apiserver.proxy import Proxies
@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 _NO_RESOURCE = "the server could not find the requested resource"
 _SELECTING = frozenset({"list", "watch", "deletecollection"})
+_LONG_RUNNING = frozenset({"watch", "proxy", "attach", "exec", "log", "portforward"})
+"""Verbs and subresources whose requests may take as long as they like."""
 
 RouteHandler = Callable[[Request], Awaitable[Response]]
 """A non-resource endpoint."""
@@ -131,7 +133,10 @@ class ApiServer:
         """The answer to an authenticated request."""
         info = None
         try:
-            info = parse(request.method, request.path, request.query.get("watch"))
+            query = request.query
+            info = parse(request.method, request.path, query.get("watch"))
+            if query and info.verb not in _LONG_RUNNING and info.subresource not in _LONG_RUNNING:
+                check_timeout(query)
             response = await self._handle(request, info)
         except StatusError as error:
             response = answers.failure(error)

@@ -8,7 +8,7 @@ maxUnavailable says where it is set.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,7 +16,7 @@ import orjson
 
 from minikube_py.controllers.pods import HASH_LABEL, is_available
 from minikube_py.types.core import PersistentVolumeClaim
-from minikube_py.types.meta import OwnerReference, owner_reference
+from minikube_py.types.meta import owner_reference
 from minikube_py.types.pod import IntOrString, Pod, is_ready, is_terminal
 from minikube_py.types.workload import RollingUpdateStatefulSet, StatefulSet, StatefulSetStatus
 
@@ -231,7 +231,7 @@ def pod_body(stateful: StatefulSet, template: msgspec.Raw, ordinal: int, revisio
     ours = {
         claim["metadata"]["name"]: {
             "name": claim["metadata"]["name"],
-            "persistentVolumeClaim": {"claimName": claim_name(stateful, claim, ordinal), "readOnly": False},
+            "persistentVolumeClaim": {"claimName": claim_name(stateful, claim, ordinal)},
         }
         for claim in claim_templates(stateful)
     }
@@ -291,32 +291,46 @@ def claim_bodies(stateful: StatefulSet, ordinal: int) -> list[dict[str, Any]]:
     return bodies
 
 
-def claim_owners(stateful: StatefulSet, claim: PersistentVolumeClaim, pod: Pod) -> list[dict[str, Any]] | None:
-    """The owner references that the retention policy wants on a claim, or None where they are right.
+class ClaimOwners(NamedTuple):
+    """How the owner references of a claim are to change: those to `scrubbed` (version, kind, name) go, `added` are new."""
 
-    The set owns what goes with it; the pod owns what goes when the set shrinks, from the time when it is about to.
+    scrubbed: frozenset[tuple[str, str, str]]
+    added: tuple[dict[str, Any], ...]
+
+    def applied(self, refs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The references after that; others' stay as they are."""
+        kept = [ref for ref in refs if (ref.get("apiVersion"), ref.get("kind"), ref.get("name")) not in self.scrubbed]
+        return [*kept, *self.added]
+
+
+def claim_owners(stateful: StatefulSet, claim: PersistentVolumeClaim, pod: Pod) -> ClaimOwners | None:
+    """What the retention policy changes in the owner references of a claim, or None where they are right.
+
+    The set owns what goes with it; the pod owns what goes when the set shrinks, from the time when it is about to; each as the
+    controller. A claim that belongs to an earlier set or pod of the name is left alone, one that another controller has gets none of ours.
     """
     policy = stateful.spec.persistentVolumeClaimRetentionPolicy
     ordinal = ordinal_of(pod)
     start = stateful.spec.ordinals.start
     scaled_away = policy.whenScaled == "Delete" and not start <= ordinal < start + stateful.spec.replicas
     by_set = policy.whenDeleted == "Delete" and not scaled_away
+    ours = {_identity(owner_reference(owner)): owner.metadata.uid for owner in (stateful, pod)}
     refs = claim.metadata.ownerReferences
-    kept = [ref for ref in refs if ref.uid != stateful.metadata.uid and not _is_pod(ref, pod)]
-    wanted = [msgspec.to_builtins(ref) for ref in kept]
-    has_set = any(ref.uid == stateful.metadata.uid for ref in refs)
-    has_pod = any(ref.uid == pod.metadata.uid for ref in refs)
-    if (has_set, has_pod) == (by_set, scaled_away):
+    named = [(ref, ours.get((ref.apiVersion, ref.kind, ref.name))) for ref in refs]
+    if any(uid is not None and uid != ref.uid for ref, uid in named):
         return None
-    if by_set:
-        wanted.append(owner_reference(stateful))
-    if scaled_away:
-        wanted.append(owner_reference(pod))
-    return wanted
+    uids = {ref.uid for ref in refs}
+    owned = (stateful.metadata.uid in uids, pod.metadata.uid in uids)
+    if "Delete" in (policy.whenDeleted, policy.whenScaled) and any(uid is None and ref.controller for ref, uid in named):
+        return ClaimOwners(frozenset(ours), ()) if any(owned) else None
+    if owned == (by_set, scaled_away) and all(ref.controller for ref in refs if ref.uid in ours.values()):
+        return None
+    owners = [owner for owner, wanted in ((stateful, by_set), (pod, scaled_away)) if wanted]
+    return ClaimOwners(frozenset(ours), tuple(owner_reference(owner) for owner in owners))
 
 
-def _is_pod(ref: OwnerReference, pod: Pod) -> bool:
-    return ref.kind == "Pod" and ref.name == pod.metadata.name
+def _identity(reference: Mapping[str, Any]) -> tuple[str, str, str]:
+    return reference["apiVersion"], reference["kind"], reference["name"]
 
 
 def is_stale(claim: PersistentVolumeClaim, name: str) -> bool:

@@ -165,8 +165,9 @@ class StatefulSetController(Controller):
             if claim is None or owners is None:
                 continue
 
-            def edit(live: dict[str, Any], owners: list[dict[str, Any]] = owners) -> None:
-                live["metadata"]["ownerReferences"] = owners
+            def edit(live: dict[str, Any], owners: stateful.ClaimOwners = owners) -> None:
+                meta = live["metadata"]
+                meta["ownerReferences"] = owners.applied(meta.get("ownerReferences") or ())
 
             self._claims.wrote(await change(self.client, claim, edit))
 

@@ -32,6 +32,8 @@ from minikube_py.types.meta import parse_timestamp
 log = logging.getLogger(__name__)
 
 _TEXT = "text/plain; charset=utf-8"
+_MAX_HEAD = 1024 * 1024
+"""Bytes of a request's line, which holds the whole command of an exec, and of a header: what the API server takes itself."""
 
 
 class KubeletServer:
@@ -47,7 +49,7 @@ class KubeletServer:
     async def run(self, health: Health) -> None:
         """Serve until cancelled. Raises OSError when the port cannot be had."""
         options = self._tools.options
-        server = web.Server(self._handle, access_log=None, handler_cancellation=True)
+        server = web.Server(self._handle, access_log=None, handler_cancellation=True, max_line_size=_MAX_HEAD, max_field_size=_MAX_HEAD)
         loop = asyncio.get_running_loop()
         listener = await loop.create_server(server, options.address, options.port, ssl=self._tls, reuse_address=True)
         health.well()

@@ -22,7 +22,9 @@ from minikube_py.pki.issue import KeyPair, LeafSpec, alternative_names, subject
 BACKDATED = datetime.timedelta(hours=1)
 """As our own certificates are, and not upstream's five minutes: a machine whose clock is set back by an hour goes on trusting its nodes."""
 SHORT = datetime.timedelta(hours=8)
-"""Certificates that live shorter than this end when they were asked to, and do not give the backdated hour away."""
+"""Certificates that live shorter than this end when they were asked to, and are backdated by upstream's five minutes alone: who asks for
+one does not want it to be good for much longer."""
+_SHORT_BACKDATED = datetime.timedelta(minutes=5)
 
 _KEY_USAGES = {
     "signing": "digital_signature",
@@ -107,7 +109,7 @@ def sign(authority: KeyPair, request: Request, usages: Collection[str], lifetime
     unknown = [usage for usage in usages if usage not in _KEY_USAGES and usage not in _EXTENDED_USAGES]
     if unknown:
         raise BadRequest(f"unrecognized usage values: {unknown}")
-    ends = now + lifetime if lifetime < SHORT else now + lifetime - BACKDATED
+    begins, ends = (now - _SHORT_BACKDATED, now + lifetime) if lifetime < SHORT else (now - BACKDATED, now + lifetime - BACKDATED)
     public = raw.public_key()
     wanted = {_KEY_USAGES[usage] for usage in usages if usage in _KEY_USAGES}
     extended = list(dict.fromkeys(_EXTENDED_USAGES[usage] for usage in usages if usage in _EXTENDED_USAGES))
@@ -117,7 +119,7 @@ def sign(authority: KeyPair, request: Request, usages: Collection[str], lifetime
         .issuer_name(authority.certificate.subject)
         .public_key(public)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATED)
+        .not_valid_before(begins)
         .not_valid_after(min(ends, authority.certificate.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key()), critical=False)

@@ -1,9 +1,10 @@
 """Builds, per type, the function that brings a decoded JSON value into the shape of that type: the hot path of every write.
 
 A walker changes its dict or list in place: fields that the type does not have and nulls go, values that Go would rewrite are rewritten,
-empty optional lists and maps go (upstream cannot store them). It returns the unknown fields' paths, or None, and raises a DecodeError
-where a value has the wrong type. Walkers are closures over plain dicts, made when a type is first used; a struct's walker is known before
-its fields are compiled, so that types may be recursive.
+empty optional lists and maps go, and so does `false`, 0 or "" where Go's omitempty leaves it out (upstream cannot store them, and a Go
+client that writes back what it has read does not send them). It returns the unknown fields' paths, or None, and raises a DecodeError where
+a value has the wrong type. Walkers are closures over plain dicts, made when a type is first used; a struct's walker is known before its
+fields are compiled, so that types may be recursive.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Compiler:
         converters: dict[str, Converter] = {}
         walkers: dict[str, Walker] = {}
         omitted: set[str] = set()
-        walker = _struct_walker(go_name(name), struct.fields, classes, converters, walkers, omitted)
+        walker = _struct_walker(go_name(name), struct.fields, classes, converters, walkers, omitted, struct.zeroless)
         self._structs[name] = walker
         for field, type_ in struct.fields.items():
             item = self._item(type_)
@@ -130,6 +131,7 @@ def _struct_walker(
     converters: dict[str, Converter],
     walkers: dict[str, Walker],
     omitted: set[str],
+    zeroless: frozenset[str],
 ) -> Walker:
     class_of, converter_of, walker_of = classes.get, converters.get, walkers.get
     short = name.rpartition(".")[2]
@@ -144,8 +146,9 @@ def _struct_walker(
             for key, item in value.items():
                 cls = item.__class__
                 if cls is class_of(key):
-                    continue
-                if cls is dict or cls is list:
+                    if item or key not in zeroless:
+                        continue
+                elif cls is dict or cls is list:
                     child = walker_of(key)
                     if child is not None:
                         if not item and key in omitted:
@@ -163,12 +166,14 @@ def _struct_walker(
                     convert = converter_of(key)
                     if convert is not None:
                         converted = convert(item)
-                        if converted is not item:
-                            value[key] = converted
-                        continue
-                    if key in fields:
+                        if converted or key not in zeroless:
+                            if converted is not item:
+                                value[key] = converted
+                            continue
+                    elif key in fields:
                         raise MismatchError(kind_of(item), fields[key].go_name())
-                    unknown = _one_more(unknown, key)
+                    else:
+                        unknown = _one_more(unknown, key)
                 elif key not in fields:
                     unknown = _one_more(unknown, key)
                 if drop is None:

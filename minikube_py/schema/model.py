@@ -70,14 +70,16 @@ class Type:
 
 
 class Struct:
-    """One definition: `fields` by JSON name; `required` ones are written even when they are empty."""
+    """One definition: `fields` by JSON name; `required` ones are written even when they are empty, scalars that are `zeroless` are not
+    when they are zero."""
 
-    __slots__ = ("fields", "map_type", "name", "required", "walks")
+    __slots__ = ("fields", "map_type", "name", "required", "walks", "zeroless")
 
     def __init__(self, name: str, node: Mapping[str, Any], resolve: Callable[[str], Struct]) -> None:
         self.name = name
         self.fields: dict[str, Type] = {field: Type(spec, resolve) for field, spec in node["fields"].items()}
         self.required: frozenset[str] = frozenset(node.get("required", ()))
+        self.zeroless: frozenset[str] = frozenset(node.get("zeroless", ()))
         self.map_type: str = node.get("mapType", "")
         self.walks: dict[bool, Callable[[Any], dict[str, Any]]] = {}
         """What fieldwalk has compiled for this struct."""

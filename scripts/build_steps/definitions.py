@@ -6,6 +6,8 @@ openapi.json.z    the definitions as OpenAPI v3 has them, descriptions included,
 
 kubernetes-validate rewrites what it packages for a JSON Schema validator: a field that is not required may be null, Quantity and
 IntOrString become a oneOf, apiVersion and kind an enum. That is undone here.
+
+What the definitions do not say is which fields Go leaves out when they are zero (omitempty, and no pointer): protobuf_fields.txt does.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import zlib
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,8 @@ _SCALAR = {
     ("number", "double"): "double",
     ("number", ""): "double",
 }
+_ZEROLESS = ("string", "bytes", "boolean", "int32", "int64", "double")
+"""The scalars whose zero value omitempty leaves out."""
 _OPENAPI_SPECIAL: dict[str, Node] = {
     "io.k8s.apimachinery.pkg.api.resource.Quantity": {
         "description": "Quantity is a fixed-point representation of a number: 0.5, 500m, 128Mi, 1e3.",
@@ -62,19 +67,38 @@ def build(root: Path) -> None:
     source = Path(spec.origin).parent / SOURCE
     target = root / "minikube_py" / "schema" / "data"
     structure, openapi = target / "definitions.json", target / "openapi.json.z"
-    newest = max(source.stat().st_mtime, Path(__file__).stat().st_mtime)
+    table = root / "minikube_py" / "schema" / "protobuf_fields.txt"
+    newest = max(path.stat().st_mtime for path in (source, table, Path(__file__)))
     if all(path.exists() and path.stat().st_mtime >= newest for path in (structure, openapi)):
         return
     definitions: dict[str, Node] = json.loads(source.read_bytes())["$defs"]
     target.mkdir(parents=True, exist_ok=True)
-    compact = {name: _definition(node) for name, node in sorted(definitions.items()) if name not in _SPECIAL}
+    omitted = _omitted(table.read_text())
+    compact = {name: _definition(node, omitted.get(name, ())) for name, node in sorted(definitions.items()) if name not in _SPECIAL}
     structure.write_text(json.dumps(compact, separators=(",", ":"), sort_keys=True))
     restored = {name: _openapi(name, node) for name, node in sorted(definitions.items())}
     openapi.write_bytes(zlib.compress(json.dumps(restored, separators=(",", ":"), sort_keys=True).encode(), 9))
 
 
-def _definition(node: Node) -> Node:
-    out: Node = {"fields": {name: _field(field) for name, field in node.get("properties", {}).items()}}
+def _omitted(table: str) -> dict[str, tuple[str, ...]]:
+    """The fields that are left out when they are zero, by definition; those of an inlined message count as the definition's own."""
+    written = {name: fields for name, *fields in (line.split(" ") for line in table.splitlines() if not line.startswith("#"))}
+
+    def of(name: str) -> Iterator[str]:
+        for field in (entry.rpartition("=")[0] for entry in written.get(name, ())):
+            if field.startswith("@"):
+                yield from of(field[1:])
+            elif not field.endswith("*"):
+                yield field
+
+    return {name: tuple(of(name)) for name in written}
+
+
+def _definition(node: Node, omitted: Collection[str]) -> Node:
+    fields = {name: _field(field) for name, field in node.get("properties", {}).items()}
+    out: Node = {"fields": fields}
+    if zeroless := sorted(name for name in omitted if fields.get(name) in _ZEROLESS):
+        out["zeroless"] = zeroless
     if kinds := node.get("x-kubernetes-group-version-kind"):
         out["kinds"] = [[k["group"], k["version"], k["kind"]] for k in kinds]
     if required := node.get("required"):

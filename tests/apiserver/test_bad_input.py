@@ -136,6 +136,32 @@ async def test_queries_that_cannot_be_read_are_400(server: ApiUnderTest, query: 
 
 
 @pytest.mark.parametrize(
+    ("timeout", "problem"),
+    [
+        ("invalid", 'invalid duration "invalid"'),
+        ("5", 'missing unit in duration "5"'),
+        ("1m5", 'missing unit in duration "1m5"'),
+        ("3d", 'unknown unit "d" in duration "3d"'),
+        ("-", 'invalid duration "-"'),
+        ("1s.", 'invalid duration "1s."'),
+    ],
+)
+async def test_a_timeout_that_is_no_duration_is_400(server: ApiUnderTest, timeout: str, problem: str) -> None:
+    for path in ("/version", CONFIGMAPS):
+        answer = await server.http("GET", f"{path}?timeout={timeout}")
+        assert message(answer, 400, "BadRequest") == f"invalid timeout specified in the request URL - time: {problem}"
+
+
+@pytest.mark.parametrize("timeout", ["0", "0s", "3m", "1h2m3.5s", "-.5ms", "10%C2%B5s", ""])
+async def test_a_timeout_that_is_a_duration_is_taken(server: ApiUnderTest, timeout: str) -> None:
+    assert (await server.http("GET", f"{CONFIGMAPS}?timeout={timeout}")).status == 200
+
+
+async def test_a_watch_has_no_timeout_of_this_name(server: ApiUnderTest) -> None:
+    assert (await server.http("GET", f"{CONFIGMAPS}?watch=1&timeoutSeconds=1&timeout=nonsense")).status == 200
+
+
+@pytest.mark.parametrize(
     ("query", "words"),
     [
         ("resourceVersionMatch=Exact", "resourceVersionMatch is forbidden unless resourceVersion is provided"),

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 
 from minikube_py.apiserver.proxy import Proxies
@@ -186,6 +187,14 @@ async def test_requests_to_nodes_pods_and_services(server: ApiUnderTest, kubelet
     answer = await server.http("GET", "/api/v1/namespaces/default/services/s:http/proxy/")
     assert (answer.status, answer.json["message"]) == (503, 'no endpoints available for service "s"')
     listener.close()
+
+
+async def test_a_backend_may_answer_with_large_headers(server: ApiUnderTest, kubelet: Backend) -> None:
+    kubelet.reply = b"HTTP/1.1 200 OK\r\nX-Large: %b\r\nContent-Length: 6\r\n\r\nhello\n" % (b"x" * 50_000)
+    session = aiohttp.ClientSession(max_line_size=1 << 20, max_field_size=1 << 20)
+    headers = {"Authorization": f"Bearer {server.token}"}
+    async with session, session.get(f"{server.url}/api/v1/nodes/n1/proxy/", headers=headers, ssl=server.keys.client_context("")) as answer:
+        assert (answer.status, len(answer.headers["X-Large"]), await answer.read()) == (200, 50_000, b"hello\n")
 
 
 async def test_a_services_ready_endpoints_are_where_its_port_goes(server: ApiUnderTest) -> None:

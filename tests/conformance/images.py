@@ -52,7 +52,7 @@ def write_images(directory: Path, programs: Programs) -> None:
         "glibc-dns-testing": (_tools_layer(programs.agnhost), ImageConfig(cmd=("bash",), env=path)),
         "busybox": (_busybox_layer(), ImageConfig(cmd=("sh",), env=path)),
         "pause": (_bare_layer(programs.agnhost), ImageConfig(entrypoint=("/agnhost", "pause"), user="65535:65535")),
-        "nginx": (_bare_layer(programs.agnhost), web),  # its pods are there to be counted
+        "nginx": (_shell_layer(programs.agnhost), web),  # its pods are there to be counted, and as a shell to debug with
         "nautilus": (_web_layer(programs.agnhost, "nautilus.jpg"), web),
         "kitten": (_web_layer(programs.agnhost, "kitten.jpg"), web),
         "nonewprivs": (_setuid_layer(), ImageConfig(entrypoint=("/nnp",), user="1000")),
@@ -77,6 +77,14 @@ def _busybox_layer() -> bytes:
 @cache
 def _bare_layer(program: Path) -> bytes:
     layer = Layer()
+    _agnhost(layer, program)
+    return layer.finish()
+
+
+@cache
+def _shell_layer(program: Path) -> bytes:
+    layer = Layer()
+    _busybox(layer)
     _agnhost(layer, program)
     return layer.finish()
 

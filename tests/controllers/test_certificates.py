@@ -175,6 +175,7 @@ async def test_the_wanted_lifetime_is_kept(tmp_path: Path) -> None:
         certificate = await made.issued(csr)
         left = certificate.not_valid_after_utc.timestamp() - time.time()
         assert 3590 < left <= 3600
+        assert certificate.not_valid_after_utc - certificate.not_valid_before_utc == datetime.timedelta(hours=1, minutes=5)
     assert [lifetime(n).total_seconds() for n in (None, 1, 10**9)] == [365 * 86400, 600, 365 * 86400]
 
 

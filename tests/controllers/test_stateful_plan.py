@@ -144,26 +144,54 @@ def test_pods_and_claims_keep_their_names() -> None:
     made = stateful_set(volumeClaimTemplates=(CLAIM,), persistentVolumeClaimRetentionPolicy=ClaimRetentionPolicy(whenDeleted="Delete"))
     body = orjson.loads(stateful.pod_body(made, made.spec.template, 4, "db-new"))
     assert (body["metadata"]["name"], body["spec"]["hostname"], body["spec"]["subdomain"]) == ("db-4", "db-4", "db")
-    assert body["spec"]["volumes"] == [{"name": "data", "persistentVolumeClaim": {"claimName": "data-db-4", "readOnly": False}}]
+    assert body["spec"]["volumes"] == [{"name": "data", "persistentVolumeClaim": {"claimName": "data-db-4"}}]
     (claim,) = stateful.claim_bodies(made, 4)
     assert claim["metadata"]["name"] == "data-db-4" and claim["metadata"]["labels"] == LABELS
     assert claim["metadata"]["ownerReferences"][0]["uid"] == "uid-db"
 
 
+SET_REF = OwnerReference(apiVersion="apps/v1", kind="StatefulSet", name="db", uid="uid-db", controller=True)
+CONFIG_REF = OwnerReference(apiVersion="v1", kind="ConfigMap", name="c", uid="c")
+KEEP, DELETE = ClaimRetentionPolicy(), ClaimRetentionPolicy(whenDeleted="Delete", whenScaled="Delete")
+
+
 def owners(policy: ClaimRetentionPolicy, ordinal: int, *refs: OwnerReference) -> list[str] | None:
+    """The kinds of a claim's owners afterwards, None where they stay as they are."""
     made = stateful_set(1, volumeClaimTemplates=(CLAIM,), persistentVolumeClaimRetentionPolicy=policy)
     claim = PersistentVolumeClaim(metadata=ObjectMeta(name=f"data-db-{ordinal}", namespace="default", ownerReferences=refs))
     found = stateful.claim_owners(made, claim, member(ordinal))
-    return None if found is None else [ref["kind"] for ref in found]
+    return None if found is None else [ref["kind"] for ref in found.applied(msgspec.to_builtins(refs))]
 
 
 def test_whose_a_claim_is() -> None:
-    by_set = OwnerReference(kind="StatefulSet", name="db", uid="uid-db")
-    keep, delete = ClaimRetentionPolicy(), ClaimRetentionPolicy(whenDeleted="Delete", whenScaled="Delete")
-    assert owners(keep, 0) is None and owners(keep, 0, by_set) == []
-    assert owners(delete, 0) == ["StatefulSet"] and owners(delete, 0, by_set) is None
-    assert owners(delete, 1, by_set) == ["Pod"]
+    assert owners(KEEP, 0) is None and owners(KEEP, 0, SET_REF) == []
+    assert owners(DELETE, 0) == ["StatefulSet"] and owners(DELETE, 0, SET_REF) is None
+    assert owners(DELETE, 1, SET_REF) == ["Pod"]
     assert owners(ClaimRetentionPolicy(whenScaled="Delete"), 0) is None
+    assert owners(DELETE, 0, CONFIG_REF) == ["ConfigMap", "StatefulSet"]
+
+
+def test_a_set_that_owns_a_claim_is_its_controller() -> None:
+    assert owners(DELETE, 0, msgspec.structs.replace(SET_REF, controller=False)) == ["StatefulSet"]
+    assert owners(KEEP, 0, msgspec.structs.replace(SET_REF, controller=False)) == []
+
+
+@pytest.mark.parametrize("policy", [KEEP, DELETE])
+def test_a_claim_of_an_earlier_set_or_pod_of_the_name_is_left_alone(policy: ClaimRetentionPolicy) -> None:
+    assert owners(policy, 0, msgspec.structs.replace(SET_REF, uid="earlier")) is None
+    assert owners(policy, 0, OwnerReference(apiVersion="v1", kind="Pod", name="db-0", uid="earlier", controller=True)) is None
+
+
+def test_a_claim_that_another_controller_has_gets_no_owner_of_ours() -> None:
+    other = OwnerReference(apiVersion="apps/v1", kind="StatefulSet", name="unknown", uid="u", controller=True)
+    assert owners(DELETE, 0, other) is None and owners(DELETE, 0, other, SET_REF) == ["StatefulSet"]
+    assert owners(KEEP, 0, other) is None and owners(KEEP, 0, other, SET_REF) == ["StatefulSet"]
+
+
+def test_owner_references_of_others_stay_as_they_were_sent() -> None:
+    change = stateful.ClaimOwners(frozenset({("apps/v1", "StatefulSet", "db")}), ())
+    others = {"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "c"}
+    assert change.applied([others, {**others, "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db"}]) == [others]
 
 
 def revision(name: str, number: int, image: str) -> ControllerRevision:

@@ -87,6 +87,12 @@ async def test_both_outputs_arrive_whole_and_input_is_half_closed(web: Agent) ->
     assert told["details"]["causes"] == [{"reason": "ExitCode", "message": "9"}]
 
 
+async def test_a_command_may_be_as_long_as_an_argument_of_linux(web: Agent) -> None:
+    long = "x" * 100_000
+    command, told = await run(web, "web", "echo", long)
+    assert (command.out, told["status"]) == (long.encode() + b"\n", "Success")
+
+
 async def test_a_client_that_reads_late_misses_nothing(web: Agent) -> None:
     async with remote(web, "web", "sh", "-c", "seq 3000000; echo done >&2", output=True, error=True) as command:
         await asyncio.sleep(1)

@@ -111,7 +111,8 @@ def test_what_a_volume_lacks_is_said(volume: dict[str, Any], message: str) -> No
     [
         ({}, File(b"token", 0o644)),
         ({"securityContext": {"runAsUser": 7}}, File(b"token", 0o600, 7)),
-        ({"securityContext": {"runAsUser": 7, "fsGroup": 8}}, File(b"token", 0o600)),
+        ({"securityContext": {"fsGroup": 8}}, File(b"token", 0o600)),
+        ({"securityContext": {"runAsUser": 7, "fsGroup": 8}}, File(b"token", 0o600, 7)),
     ],
 )
 def test_who_may_read_a_token(spec: dict[str, Any], file: File) -> None:

@@ -77,6 +77,42 @@ def test_required_lists_stay_when_empty() -> None:
     assert normalized(("rbac.authorization.k8s.io", "v1", "Role"), {"rules": [{"verbs": [], "resources": []}]})[0] == {"rules": rules}
 
 
+def test_what_omitempty_leaves_out_goes_and_a_pointer_to_zero_stays() -> None:
+    container = {"name": "", "stdin": False, "tty": True, "workingDir": "", "ports": [{"containerPort": 0, "hostPort": 0}]}
+    volume = {"name": "a", "persistentVolumeClaim": {"claimName": "", "readOnly": False}}
+    claims = pod(
+        hostNetwork=False,
+        enableServiceLinks=False,
+        priority=0,
+        containers=[container],
+        ephemeralContainers=[dict(container)],
+        volumes=[volume],
+    )
+    obj, unknown = normalized(POD, claims)
+    left = {"name": "", "tty": True, "ports": [{"containerPort": 0}]}
+    assert (obj["spec"], unknown) == (
+        {
+            "enableServiceLinks": False,
+            "priority": 0,
+            "containers": [left],
+            "ephemeralContainers": [left],
+            "volumes": [{"name": "a", "persistentVolumeClaim": {"claimName": ""}}],
+        },
+        [],
+    )
+
+
+def test_a_zero_of_the_wrong_type_is_refused_and_an_unknown_one_is_told() -> None:
+    with pytest.raises(DecodeError, match="hostNetwork of type bool"):
+        normalized(POD, pod(hostNetwork=""))
+    assert normalized(POD, pod(hostNetworks=False)) == (pod(), ["spec.hostNetworks"])
+
+
+def test_a_status_tells_zero_where_go_always_writes_it() -> None:
+    status, _ = normalized(("apps", "v1", "StatefulSet"), {"status": {"replicas": 0, "availableReplicas": 0, "readyReplicas": 0}})
+    assert status == {"status": {"replicas": 0, "availableReplicas": 0}}
+
+
 def test_a_null_within_a_list_or_map_is_the_zero_value() -> None:
     obj, _ = normalized(POD, {"metadata": {"labels": {"a": None}}, "spec": {"containers": [None, {"command": ["x", None]}]}})
     assert obj == {"metadata": {"labels": {"a": ""}}, "spec": {"containers": [{}, {"command": ["x", ""]}]}}

@@ -177,15 +177,19 @@ def _projected(pod: Pod, projected: ProjectedSource, sources: Sources) -> Files:
 
 
 def _token(pod: Pod, token: str, mode: int | None) -> File:
-    """A token is readable by its owner alone, unless the volume has a group; then by the group too."""
-    if pod.spec.securityContext.fsGroup is not None:
-        return File(token.encode(), 0o600)
-    users = {
-        c.securityContext.runAsUser if c.securityContext is not None and c.securityContext.runAsUser is not None else None
-        for c in (*pod.spec.initContainers, *pod.spec.containers)
-    }
+    """A token belongs to the user that all containers run as, where there is one, and is readable by its owner alone; the volume's group
+    reads it too. Where there is neither, the volume's mode counts."""
+    user = _common_user(pod)
+    if user is None and pod.spec.securityContext.fsGroup is None:
+        return File(token.encode(), DEFAULT_MODE if mode is None else mode)
+    return File(token.encode(), 0o600, user)
+
+
+def _common_user(pod: Pod) -> int | None:
+    """The user that the pod says all of its containers run as."""
     common = pod.spec.securityContext.runAsUser
-    effective = {common if user is None else user for user in users}
-    if len(effective) == 1 and (user := next(iter(effective))) is not None:
-        return File(token.encode(), 0o600, user)
-    return File(token.encode(), DEFAULT_MODE if mode is None else mode)
+    users = {
+        common if c.securityContext is None or c.securityContext.runAsUser is None else c.securityContext.runAsUser
+        for c in (*pod.spec.initContainers, *pod.spec.containers, *pod.spec.ephemeralContainers)
+    }
+    return users.pop() if len(users) == 1 else None
