@@ -187,11 +187,12 @@ class Fresh(Generic[V]):
 class Pace:
     """Spreads repeated looks at a large object: after a look that took a while, the next one waits a multiple of it.
 
+    A look that led to about as much work as it was itself is not held up: the burst of creates after the present one is due at once.
     Level-triggered reconciling makes this safe: a later look sees everything that an earlier one would have seen.
     """
 
-    def __init__(self, clock: Clock, factor: float = 10.0, free: float = 0.002) -> None:
-        self._clock, self._factor, self._free = clock, factor, free
+    def __init__(self, clock: Clock, factor: float = 10.0, free: float = 0.002, free_by_write: float = 0.001) -> None:
+        self._clock, self._factor, self._free, self._free_by_write = clock, factor, free, free_by_write
         self._not_before: dict[str, float] = {}
 
     def wait(self, key: str) -> float:
@@ -205,9 +206,9 @@ class Pace:
             return 0.0
         return remaining
 
-    def took(self, key: str, seconds: float) -> None:
-        """Note what a look at the key cost."""
-        if seconds > self._free:
+    def took(self, key: str, seconds: float, writes: int = 0) -> None:
+        """Note what a look at the key cost, and how many writes it led to."""
+        if seconds > self._free + writes * self._free_by_write:
             self._not_before[key] = self._clock.monotonic() + min(seconds * self._factor, 1.0)
 
 

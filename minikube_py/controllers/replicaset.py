@@ -158,7 +158,7 @@ class _SetController(Controller, Generic[S]):
         now = self.clock.time()
         await self._write_status(replica_set, status(replica_set, self._with_ending(meta.uid, pods), _reason(failure, todo), now))
         again = next_available(pods, replica_set.spec.minReadySeconds, now) if replica_set.spec.minReadySeconds else None
-        self._pace.took(key, spent + time.perf_counter() - started)
+        self._pace.took(key, spent + time.perf_counter() - started, todo.create + len(todo.delete))
         if failure is not None and not namespace_is_ending(failure):
             raise failure
         if todo.create == BURST or len(todo.delete) == BURST:
