@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, cast
 
@@ -18,6 +19,9 @@ from minikube_py.meta.errors import Expired, Gone, StatusError
 from minikube_py.types.meta import ResourceRef, V
 
 log = logging.getLogger(__name__)
+
+_SLICE = 0.004
+"""Seconds for which an informer takes in changes that have come together, before others have their turn."""
 
 Listener = Callable[[V | None, V | None], None]
 Index = Callable[[V], Iterable[str]]
@@ -125,7 +129,11 @@ class Informer(Generic[V]):
             field_selector=self._fields,
             resource=self._resource,
         )
+        until = 0.0
         async for event in events:
+            if time.perf_counter() > until:
+                await asyncio.sleep(0)
+                until = time.perf_counter() + _SLICE
             backoff.reset()
             self._revision = event.object.metadata.resourceVersion
             if event.type in ("ADDED", "MODIFIED"):
