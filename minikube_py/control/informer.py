@@ -62,7 +62,15 @@ class Informer(Generic[V]):
 
     def by_index(self, name: str, value: str) -> Sequence[V]:
         """The views that index `name` files under `value`."""
-        return tuple(self._indexes[name][1].get(value, {}).values())
+        return tuple(self.filed(name, value).values())
+
+    def filed(self, name: str, value: str) -> Mapping[str, V]:
+        """The same by key, as they are now and will be: not to be kept, nor to be changed."""
+        return self._indexes[name][1].get(value, {})
+
+    def views(self, namespace: str | None = None) -> Mapping[str, V]:
+        """All views, or those of one namespace, by key: not to be kept, nor to be changed."""
+        return self._objects if namespace is None else self._by_namespace.get(namespace, {})
 
     def __len__(self) -> int:
         return len(self._objects)

@@ -138,20 +138,31 @@ class Fresh(Generic[V]):
 
     def list(self, namespace: str | None = None) -> Sequence[V]:
         """All objects, or those of a namespace."""
-        return self._overlay(self.informer.list(namespace), lambda view: namespace is None or view.metadata.namespace == namespace)
+        return self._overlay(self.informer.views(namespace), lambda view: namespace is None or view.metadata.namespace == namespace)
 
     def by_index(self, name: str, value: str) -> Sequence[V]:
         """The objects that an index files under a value."""
         index = self._indexes[name]
-        return self._overlay(self.informer.by_index(name, value), lambda view: value in index(view))
+        return self._overlay(self.informer.filed(name, value), lambda view: value in index(view))
 
-    def _overlay(self, views: Sequence[V], fits: Callable[[V], bool]) -> Sequence[V]:
+    def _overlay(self, views: Mapping[str, V], fits: Callable[[V], bool]) -> Sequence[V]:
         self._settle()
         if not self._written and not self._deleted and not self._ending:
-            return list(views)
-        found = {view.key: view for view in views if self._alive(view) is not None and view.key not in self._written}
-        found.update((key, view) for key, view in self._written.items() if fits(view))
-        return [self._as_ending(view) for view in found.values()]
+            return list(views.values())
+        found = dict(views)
+        for key, gone in self._deleted.items():
+            shown = found.get(key)
+            if shown is not None and shown.metadata.uid == gone.metadata.uid:
+                del found[key]
+        for key, view in self._written.items():
+            if fits(view):
+                found[key] = view
+            else:
+                found.pop(key, None)
+        for key in self._ending:
+            if (shown := found.get(key)) is not None:
+                found[key] = self._as_ending(shown)
+        return list(found.values())
 
     def _as_ending(self, view: V) -> V:
         uid, stamp = self._ending.get(view.key, ("", ""))
