@@ -13,6 +13,7 @@ import logging
 import os
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
@@ -189,6 +190,40 @@ class Tasks:
     async def close(self) -> None:
         """Cancel every task and wait for it."""
         await cancel(*self._tasks)
+
+
+class Turns:
+    """Turns of the loop for those who come in crowds: so many pass at once, the others one round of the loop after another, in order.
+
+    What a hundred tasks do that one commit, or one packet, has woken together is short in each of them and holds the loop in all: timers
+    and sockets would have to wait for the last of them. A turn is nothing to be given back.
+    """
+
+    def __init__(self, at_once: int = 8) -> None:
+        self._at_once = self._left = at_once
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def take(self) -> None:
+        """Go on at once, or when those who came before have had their turn."""
+        if self._left == self._at_once:
+            asyncio.get_running_loop().call_soon(self._next_round)
+        if self._left:
+            self._left -= 1
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        await waiter
+
+    def _next_round(self) -> None:
+        self._left = self._at_once
+        while self._waiting and self._left:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                self._left -= 1
+        if self._left < self._at_once:
+            # behind those who have just been woken: the loop looks at timers and sockets between two rounds
+            asyncio.get_running_loop().call_soon(self._next_round)
 
 
 _RESTING = 0.02

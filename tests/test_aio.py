@@ -6,7 +6,7 @@ import time
 import pytest
 
 from minikube_py import aio
-from minikube_py.aio import Backoff, Health, LagProbe, Supervisor, Tasks, cancel, wait_at_most
+from minikube_py.aio import Backoff, Health, LagProbe, Supervisor, Tasks, Turns, cancel, wait_at_most
 
 
 def test_backoff_doubles_up_to_its_limit_and_starts_over() -> None:
@@ -156,3 +156,21 @@ async def test_what_a_cancelled_task_raises_is_its_own_affair() -> None:
     await asyncio.sleep(0)
     await cancel(task)
     assert isinstance(task.exception(), ValueError)
+
+
+async def test_a_crowd_goes_on_a_few_in_each_round_of_the_loop_and_in_order() -> None:
+    turns, passed = Turns(at_once=3), []
+
+    async def one(number: int) -> None:
+        await turns.take()
+        passed.append(number)
+
+    tasks = [asyncio.create_task(one(number)) for number in range(10)]
+    seen = []
+    while len(passed) < 9:
+        await asyncio.sleep(0)
+        seen.append(len(passed))
+        if len(seen) == 1:
+            tasks[4].cancel()
+    assert passed == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    assert all(after - before <= 3 for before, after in zip([0, *seen], seen, strict=False))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import orjson
 
+from minikube_py.aio import Turns
 from minikube_py.apiserver.cache import Cache
 from minikube_py.apiserver.call import Call
 from minikube_py.meta.errors import InternalError, ServiceUnavailable
@@ -44,6 +45,7 @@ class Committer:
 
     def __init__(self, store: Store, cache: Cache) -> None:
         self.store, self.cache = store, cache
+        self._turns = Turns()
 
     async def put(self, call: Call, resource: Resource, key: str, expected: int, body: bytes) -> bytes:
         """Store bytes where the key is at `expected` (0: absent); what comes back has the resourceVersion. Raises RevisionMismatch."""
@@ -59,11 +61,14 @@ class Committer:
 
     async def _commit(self, call: Call, resource: Resource, write: Write) -> Record:
         try:
-            return await self.store.commit(write)
+            record = await self.store.commit(write)
         except StoreFull as error:
             raise InternalError(f"Internal error occurred: the data directory's file system is full: {error}") from error
         except StoreClosed as error:
             raise ServiceUnavailable("the server is shutting down") from error
+        # all writes of a batch come back together
+        await self._turns.take()
+        return record
 
 
 def _durability(call: Call, resource: Resource) -> Durability:

@@ -27,7 +27,12 @@ _GENERATED_BASE = 58
 
 def generate_name(base: str, choose: Callable[[int], int]) -> str:
     """A name from a generateName: the base, cut so that the whole fits 63 characters, and five random ones (`choose(n)` is below n)."""
-    return base[:_GENERATED_BASE] + "".join(_SUFFIX_ALPHABET[choose(len(_SUFFIX_ALPHABET))] for _ in range(5))
+    letters = len(_SUFFIX_ALPHABET)
+    number, suffix = choose(letters**5), ""
+    for _ in range(5):
+        number, letter = divmod(number, letters)
+        suffix += _SUFFIX_ALPHABET[letter]
+    return base[:_GENERATED_BASE] + suffix
 
 
 def new_uid() -> str:

@@ -12,7 +12,7 @@ import secrets
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-from minikube_py.aio import Clock, LagProbe, SystemClock
+from minikube_py.aio import Clock, LagProbe, SystemClock, Turns
 from minikube_py.apiserver import answers, impersonate
 from minikube_py.apiserver.api import AdmissionPlugin, Allocator, Attributes, Authenticator, Authorizer, Request, Response
 from minikube_py.apiserver.cache import Cache
@@ -82,6 +82,7 @@ class ApiServer:
         self.definitions = schemas.load()
         self.health = health or HealthChecks({}, dict)
         self.metrics = RequestMetrics()
+        self._turns = Turns()
         self.lag = lag or LagProbe()
         self.presenter = Presenter(clock)
         self.reader = Reader(store, cache, self.presenter, clock)
@@ -132,6 +133,7 @@ class ApiServer:
     async def handle(self, request: Request) -> Response:
         """The answer to an authenticated request."""
         info = None
+        await self._turns.take()
         try:
             query = request.query
             info = parse(request.method, request.path, query.get("watch"))

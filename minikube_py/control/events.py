@@ -1,7 +1,8 @@
 """Events about objects, as kubectl describe shows them: written in the background, repeats counted into one Event.
 
 The rules are client-go's recorder's: the same source, object, type, reason and message within ten minutes is a repeat, which only raises
-the Event's `count`; of one object at most 25 events are written in a row, then one in five minutes.
+the Event's `count`; of one object at most 25 events are written in a row, then one in five minutes. What is a repeat is decided in the
+order in which things were said; the writes themselves run beside one another, but for those of one Event.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import logging
 from typing import Any, NamedTuple
 
-from minikube_py.aio import Clock, SystemClock
+from minikube_py.aio import Clock, SystemClock, Tasks
 from minikube_py.client import Client
 from minikube_py.client.transport import TransportError
 from minikube_py.meta.errors import NotFound, StatusError
@@ -23,6 +24,8 @@ _REPEAT_WINDOW = 600.0
 _REMEMBERED = 4096
 """Events whose repeats are known as such, the most recent ones: as many as client-go's recorder keeps."""
 _QUEUE_BOUND = 1000
+_AT_ONCE = 32
+"""Events that are being written at a time: one after another they would fall behind a scheduler that binds a thousand pods a second."""
 _BURST = 25.0
 _PER_SECOND = 1 / 300
 
@@ -38,6 +41,19 @@ class _Pending(NamedTuple):
 _Identity = tuple[str, ...]
 
 
+def _identity(pending: _Pending) -> _Identity:
+    about = pending.regarding
+    return (
+        about.get("uid", ""),
+        about["name"],
+        about.get("namespace", ""),
+        about.get("fieldPath", ""),
+        pending.type,
+        pending.reason,
+        pending.message,
+    )
+
+
 class EventRecorder:
     """Records Events as one component on one host. A full queue drops events: they must never hold the work up."""
 
@@ -45,6 +61,7 @@ class EventRecorder:
         self._client, self._component, self._host, self._clock = client, component, host, clock or SystemClock()
         self._queue: asyncio.Queue[_Pending] = asyncio.Queue(_QUEUE_BOUND)
         self._seen: dict[_Identity, tuple[str, int, float]] = {}
+        self._writing: dict[_Identity, asyncio.Task[None]] = {}
         self._left: dict[str, tuple[float, float]] = {}
 
     def record(self, obj: Object, type_: str, reason: str, message: str, *, field_path: str = "") -> None:
@@ -79,35 +96,46 @@ class EventRecorder:
 
     async def run(self) -> None:
         """Write events until cancelled."""
-        while True:
-            pending = await self._queue.get()
-            try:
-                await self._write(pending)
-            except (StatusError, TransportError) as error:
-                log.debug("event not written", extra={"reason": pending.reason, "error": str(error)})
+        writes, room = Tasks(), asyncio.Semaphore(_AT_ONCE)
+        try:
+            while True:
+                pending = await self._queue.get()
+                await room.acquire()
+                identity = _identity(pending)
+                name, count, last = self._seen.get(identity, ("", 0, 0.0))
+                if not name or pending.at - last >= _REPEAT_WINDOW:
+                    name, count = _name(pending), 0
+                self._remember(identity, name, count + 1, pending.at)
+                write = self._say(pending, identity, name, count + 1, self._writing.get(identity), room)
+                self._writing[identity] = writes.spawn(write, "event")
+        finally:
+            await writes.close()
 
-    async def _write(self, pending: _Pending) -> None:
+    async def _say(
+        self, pending: _Pending, identity: _Identity, name: str, count: int, before: asyncio.Task[None] | None, room: asyncio.Semaphore
+    ) -> None:
+        try:
+            if before is not None:
+                await asyncio.wait((before,))
+            await self._write(pending, identity, name, count)
+        except (StatusError, TransportError) as error:
+            log.debug("event not written", extra={"reason": pending.reason, "error": str(error)})
+        finally:
+            if self._writing.get(identity) is asyncio.current_task():
+                del self._writing[identity]
+            room.release()
+
+    async def _write(self, pending: _Pending, identity: _Identity, name: str, count: int) -> None:
         about = pending.regarding
         namespace = about.get("namespace") or "default"
-        identity = (
-            about.get("uid", ""),
-            about["name"],
-            namespace,
-            about.get("fieldPath", ""),
-            pending.type,
-            pending.reason,
-            pending.message,
-        )
-        name, count, last = self._seen.get(identity, ("", 0, 0.0))
         now = timestamp(pending.at)
-        if name and pending.at - last < _REPEAT_WINDOW:
+        if count > 1:
             try:
-                await self._client.patch(Event, name, {"count": count + 1, "lastTimestamp": now}, namespace)
-                self._remember(identity, name, count + 1, pending.at)
+                await self._client.patch(Event, name, {"count": count, "lastTimestamp": now}, namespace)
                 return
             except NotFound:
-                pass
-        name = f"{about['name']}.{int(pending.at * 1e9):x}"
+                name = _name(pending)
+                self._remember(identity, name, 1, pending.at)
         source = {"component": self._component, **({"host": self._host} if self._host else {})}
         body: dict[str, Any] = {
             "apiVersion": "v1",
@@ -125,7 +153,6 @@ class EventRecorder:
             "count": 1,
         }
         await self._client.create(Event, body, namespace)
-        self._remember(identity, name, 1, pending.at)
 
     def _remember(self, identity: _Identity, name: str, count: int, at: float) -> None:
         """What was written last of an event; of the most recent ones."""
@@ -133,3 +160,7 @@ class EventRecorder:
         self._seen[identity] = name, count, at
         if len(self._seen) > _REMEMBERED:
             del self._seen[next(iter(self._seen))]
+
+
+def _name(pending: _Pending) -> str:
+    return f"{pending.regarding['name']}.{int(pending.at * 1e9):x}"

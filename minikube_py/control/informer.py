@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, cast
 
@@ -18,6 +19,9 @@ from minikube_py.meta.errors import Expired, Gone, StatusError
 from minikube_py.types.meta import ResourceRef, V
 
 log = logging.getLogger(__name__)
+
+_SLICE = 0.004
+"""Seconds for which an informer takes in changes that have come together, before others have their turn."""
 
 Listener = Callable[[V | None, V | None], None]
 Index = Callable[[V], Iterable[str]]
@@ -58,7 +62,15 @@ class Informer(Generic[V]):
 
     def by_index(self, name: str, value: str) -> Sequence[V]:
         """The views that index `name` files under `value`."""
-        return tuple(self._indexes[name][1].get(value, {}).values())
+        return tuple(self.filed(name, value).values())
+
+    def filed(self, name: str, value: str) -> Mapping[str, V]:
+        """The same by key, as they are now and will be: not to be kept, nor to be changed."""
+        return self._indexes[name][1].get(value, {})
+
+    def views(self, namespace: str | None = None) -> Mapping[str, V]:
+        """All views, or those of one namespace, by key: not to be kept, nor to be changed."""
+        return self._objects if namespace is None else self._by_namespace.get(namespace, {})
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -125,7 +137,11 @@ class Informer(Generic[V]):
             field_selector=self._fields,
             resource=self._resource,
         )
+        until = 0.0
         async for event in events:
+            if time.perf_counter() > until:
+                await asyncio.sleep(0)
+                until = time.perf_counter() + _SLICE
             backoff.reset()
             self._revision = event.object.metadata.resourceVersion
             if event.type in ("ADDED", "MODIFIED"):

@@ -138,20 +138,31 @@ class Fresh(Generic[V]):
 
     def list(self, namespace: str | None = None) -> Sequence[V]:
         """All objects, or those of a namespace."""
-        return self._overlay(self.informer.list(namespace), lambda view: namespace is None or view.metadata.namespace == namespace)
+        return self._overlay(self.informer.views(namespace), lambda view: namespace is None or view.metadata.namespace == namespace)
 
     def by_index(self, name: str, value: str) -> Sequence[V]:
         """The objects that an index files under a value."""
         index = self._indexes[name]
-        return self._overlay(self.informer.by_index(name, value), lambda view: value in index(view))
+        return self._overlay(self.informer.filed(name, value), lambda view: value in index(view))
 
-    def _overlay(self, views: Sequence[V], fits: Callable[[V], bool]) -> Sequence[V]:
+    def _overlay(self, views: Mapping[str, V], fits: Callable[[V], bool]) -> Sequence[V]:
         self._settle()
         if not self._written and not self._deleted and not self._ending:
-            return list(views)
-        found = {view.key: view for view in views if self._alive(view) is not None and view.key not in self._written}
-        found.update((key, view) for key, view in self._written.items() if fits(view))
-        return [self._as_ending(view) for view in found.values()]
+            return list(views.values())
+        found = dict(views)
+        for key, gone in self._deleted.items():
+            shown = found.get(key)
+            if shown is not None and shown.metadata.uid == gone.metadata.uid:
+                del found[key]
+        for key, view in self._written.items():
+            if fits(view):
+                found[key] = view
+            else:
+                found.pop(key, None)
+        for key in self._ending:
+            if (shown := found.get(key)) is not None:
+                found[key] = self._as_ending(shown)
+        return list(found.values())
 
     def _as_ending(self, view: V) -> V:
         uid, stamp = self._ending.get(view.key, ("", ""))
@@ -187,11 +198,12 @@ class Fresh(Generic[V]):
 class Pace:
     """Spreads repeated looks at a large object: after a look that took a while, the next one waits a multiple of it.
 
+    A look that led to about as much work as it was itself is not held up: the burst of creates after the present one is due at once.
     Level-triggered reconciling makes this safe: a later look sees everything that an earlier one would have seen.
     """
 
-    def __init__(self, clock: Clock, factor: float = 10.0, free: float = 0.002) -> None:
-        self._clock, self._factor, self._free = clock, factor, free
+    def __init__(self, clock: Clock, factor: float = 10.0, free: float = 0.002, free_by_write: float = 0.001) -> None:
+        self._clock, self._factor, self._free, self._free_by_write = clock, factor, free, free_by_write
         self._not_before: dict[str, float] = {}
 
     def wait(self, key: str) -> float:
@@ -205,9 +217,9 @@ class Pace:
             return 0.0
         return remaining
 
-    def took(self, key: str, seconds: float) -> None:
-        """Note what a look at the key cost."""
-        if seconds > self._free:
+    def took(self, key: str, seconds: float, writes: int = 0) -> None:
+        """Note what a look at the key cost, and how many writes it led to."""
+        if seconds > self._free + writes * self._free_by_write:
             self._not_before[key] = self._clock.monotonic() + min(seconds * self._factor, 1.0)
 
 

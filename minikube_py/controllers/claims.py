@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple
 from minikube_py.client import Client, Patch
 from minikube_py.controllers.base import Fresh, controller_uid
 from minikube_py.meta.errors import Invalid, NotFound
-from minikube_py.meta.selectors import matches
+from minikube_py.meta.selectors import matcher
 from minikube_py.types.meta import LabelSelector, Object, V, controller_of, owner_reference
 
 
@@ -32,17 +32,18 @@ def plan_claim(
     release: list[V] = []
     uid = owner.metadata.uid
     ending = owner.metadata.deletionTimestamp is not None
+    chosen = matcher(selector)
     for view in candidates:
         meta = view.metadata
         ref = controller_of(meta)
         if ref is not None:
             if ref.uid != uid:
                 continue
-            if matches(selector, meta.labels):
+            if chosen(meta.labels):
                 held.append(view)
             elif not ending:
                 release.append(view)
-        elif not ending and meta.deletionTimestamp is None and eligible(view) and matches(selector, meta.labels):
+        elif not ending and meta.deletionTimestamp is None and eligible(view) and chosen(meta.labels):
             adopt.append(view)
     return Claim(tuple(held), tuple(adopt), tuple(release))
 

@@ -123,7 +123,7 @@ class DaemonSetController(Controller):
         nodes = self._nodes.list()
         now = self.clock.time()
         todo = daemons.plan(found, nodes, pods, digest, self._waits(key), now)
-        self._pace.took(key, 3 * (time.perf_counter() - started))
+        self._pace.took(key, 3 * (time.perf_counter() - started), len(todo.create) + len(todo.delete))
         for pod in todo.ended:
             self._note_ended(key, found, pod)
         failure = await self._apply(found, todo, digest)

@@ -14,10 +14,10 @@ import msgspec
 
 from minikube_py.client import Patch
 from minikube_py.control import Watch
-from minikube_py.controllers.base import Context, Controller, Fresh, change, merge_status
+from minikube_py.controllers.base import Context, Controller, Fresh, Pace, change, merge_status
 from minikube_py.controllers.pods import condition_of
 from minikube_py.meta.errors import Conflict, NotFound
-from minikube_py.meta.selectors import matches
+from minikube_py.meta.selectors import matcher, matches
 from minikube_py.types.meta import Condition, OwnerReference, controller_of, parse_timestamp, split_key, timestamp
 from minikube_py.types.pod import IntOrString, Pod, is_ready, is_terminal
 from minikube_py.types.policy import PodDisruptionBudget, PodDisruptionBudgetStatus
@@ -153,6 +153,7 @@ class DisruptionController(Controller):
         self._deployments = context.informers.of(Deployment)
         self._replications = context.informers.of(ReplicationController)
         self._stateful = context.informers.of(StatefulSet)
+        self._pace = Pace(self.clock)
 
     def watches(self) -> Sequence[Watch]:
         # what controls the pods is only asked for its scale: its pods' changes bring the look
@@ -173,7 +174,11 @@ class DisruptionController(Controller):
         budget = self._budgets.get(key)
         if budget is None or budget.metadata.deletionTimestamp is not None:
             return None
-        pods = [pod for pod in self._pods.list(namespace) if matches(budget.spec.selector, pod.metadata.labels)]
+        if wait := self._pace.wait(key):
+            return wait
+        started = self.clock.monotonic()
+        chosen = matcher(budget.spec.selector)
+        pods = [pod for pod in self._pods.list(namespace) if chosen(pod.metadata.labels)]
         if not pods:
             self.events.record(budget, "Normal", "NoPods", "No matching pods found")
         now = self.clock.time()
@@ -190,6 +195,7 @@ class DisruptionController(Controller):
             for pod in judged.overdue:
                 message = f"Pod was expected by PDB {budget.key} to be deleted but it wasn't"
                 self.events.record(pod, "Warning", "NotDeleted", message)
+        self._pace.took(key, self.clock.monotonic() - started)
         if status != budget.status:
             await self._write(budget, status)
         return again
@@ -210,9 +216,11 @@ class DisruptionController(Controller):
     def _scale(self, pods: Iterable[Pod]) -> int:
         """How many pods those that control these want in all; pods that nobody controls do not count. Raises NoScale."""
         scales: dict[str, int] = {}
+        asked: set[str] = set()
         for pod in pods:
             ref = controller_of(pod.metadata)
-            if ref is not None and ref.uid not in scales:
+            if ref is not None and ref.uid not in asked:
+                asked.add(ref.uid)
                 uid, replicas = self._scale_of(pod.metadata.namespace, ref)
                 scales[uid] = replicas
         return sum(scales.values())

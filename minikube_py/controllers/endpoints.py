@@ -13,6 +13,7 @@ from minikube_py.control import Watch
 from minikube_py.controllers import endpoints_common as common
 from minikube_py.controllers.base import Context, Controller, Pace, namespace_is_ending
 from minikube_py.meta.errors import AlreadyExists, Conflict, NotFound, StatusError
+from minikube_py.meta.selectors import having
 from minikube_py.types.meta import ObjectReference
 from minikube_py.types.network import EndpointAddress, EndpointPort, Endpoints, EndpointSubset, Service
 from minikube_py.types.pod import Pod, is_ready
@@ -186,7 +187,8 @@ class EndpointsController(Controller):
             return None
         started = self.clock.monotonic()
         namespace = service.metadata.namespace
-        pods = [pod for pod in self._pods.list(namespace) if common.selects(service.spec.selector, pod.metadata.labels)]
+        chosen = having(service.spec.selector)
+        pods = [pod for pod in self._pods.list(namespace) if chosen(pod.metadata.labels)]
         last = current.metadata.annotations.get(common.TRIGGER_ANNOTATION, "") if current is not None else ""
         wanted = plan(service, pods, current, last)
         self._pace.took(key, self.clock.monotonic() - started)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from ipaddress import ip_address
 
 from minikube_py.control import Informer
 from minikube_py.types.network import Service, ServicePort
-from minikube_py.types.pod import Pod, is_ready, is_terminal
+from minikube_py.types.pod import Pod, is_terminal
 
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 TRIGGER_ANNOTATION = "endpoints.kubernetes.io/last-change-trigger-time"
@@ -55,8 +56,15 @@ def is_headless(service: Service) -> bool:
 def addresses(pod: Pod, ipv6: bool) -> tuple[str, ...]:
     """The pod's addresses of one family, in their canonical notation."""
     texts = [entry.ip for entry in pod.status.podIPs] or [pod.status.podIP]
-    parsed = (ip_address(text) for text in texts if text)
-    return tuple(str(address) for address in parsed if (address.version == 6) == ipv6)
+    known = [_canonical(text) for text in texts if text]
+    return tuple([address for version, address in known if (version == 6) == ipv6])
+
+
+@lru_cache(maxsize=65536)
+def _canonical(text: str) -> tuple[int, str]:
+    """An address's version and canonical notation: all of a service's are asked for whenever one of them changes."""
+    address = ip_address(text)
+    return address.version, str(address)
 
 
 def families(service: Service) -> tuple[str, ...]:
@@ -80,6 +88,6 @@ def trigger_time(service: Service, pods: Iterable[Pod], after: str) -> str:
     """The newest change among the service and its pods that is later than `after`: when what is now published came about; "" if none."""
     stamps = [service.metadata.creationTimestamp or ""]
     for pod in pods:
-        stamps += [c.lastTransitionTime or "" for c in pod.status.conditions if c.type == "Ready" and is_ready(pod)]
+        stamps += [c.lastTransitionTime or "" for c in pod.status.conditions if c.type == "Ready" and c.status == "True"]
     newest = max(stamps)
     return newest if newest > after else ""

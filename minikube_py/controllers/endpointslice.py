@@ -13,6 +13,7 @@ from minikube_py.control import Watch
 from minikube_py.controllers import endpoints_common as common
 from minikube_py.controllers.base import Context, Controller, Fresh, Pace, namespace_is_ending
 from minikube_py.meta.errors import NotFound, StatusError
+from minikube_py.meta.selectors import having
 from minikube_py.types.core import Node
 from minikube_py.types.meta import ObjectReference, controller_of, owner_reference
 from minikube_py.types.network import (
@@ -323,7 +324,8 @@ class EndpointSliceController(Controller):
             return None
         started = self.clock.monotonic()
         namespace = service.metadata.namespace
-        pods = [pod for pod in self._pods.list(namespace) if common.selects(service.spec.selector, pod.metadata.labels)]
+        chosen = having(service.spec.selector)
+        pods = [pod for pod in self._pods.list(namespace) if chosen(pod.metadata.labels)]
         todo = plan(service, pods, self._nodes.get, self._slices.by_index("service", key), self.options.max_endpoints_per_slice)
         self._pace.took(key, self.clock.monotonic() - started)
         if todo.write or todo.delete:

@@ -95,7 +95,7 @@ class JobController(Controller):
         started = time.perf_counter()
         tracked = self._tracked(key, pods)
         step = job_plan.plan(job, pods, tracked, self._failures.get(key, Failures()), self.clock.time())
-        self._pace.took(key, spent + time.perf_counter() - started)
+        self._pace.took(key, spent + time.perf_counter() - started, len(step.create))
         failure = await self._apply(job, step)
         if failure is not None and step.condition is not None:
             # pods are left that the job's end has to wait for

@@ -40,7 +40,7 @@ from minikube_py.controllers.pods import (
     without_condition,
 )
 from minikube_py.meta.errors import NotFound
-from minikube_py.meta.selectors import matches
+from minikube_py.meta.selectors import having, matcher, matches
 from minikube_py.types.meta import controller_of
 from minikube_py.types.pod import Pod, is_ready, is_terminal
 from minikube_py.types.workload import ReplicaSet, ReplicaSetStatus, ReplicationController, template_labels
@@ -76,9 +76,10 @@ def plan(replica_set: AnySet, pods: Sequence[Pod], related: Iterable[Pod], now: 
 
 def status(replica_set: AnySet, pods: Sequence[Pod], failure: tuple[str, str] | None, now: float) -> ReplicaSetStatus:
     """The status that the pods make. `failure`: (reason, message) of what could not be created or deleted."""
-    wanted = template_labels(replica_set.spec.template).items()
     minimum = replica_set.spec.minReadySeconds
     active = [pod for pod in pods if is_active(pod)]
+    ready = [pod for pod in active if is_ready(pod)]
+    labelled = having(template_labels(replica_set.spec.template))
     conditions = replica_set.status.conditions
     if failure is not None:
         if condition_of(conditions, "ReplicaFailure") is None:
@@ -87,10 +88,10 @@ def status(replica_set: AnySet, pods: Sequence[Pod], failure: tuple[str, str] | 
         conditions = without_condition(conditions, "ReplicaFailure")
     return ReplicaSetStatus(
         replicas=len(active),
-        fullyLabeledReplicas=sum(1 for pod in active if wanted <= pod.metadata.labels.items()),
-        readyReplicas=sum(1 for pod in active if is_ready(pod)),
-        availableReplicas=sum(1 for pod in active if is_available(pod, minimum, now)),
-        terminatingReplicas=sum(1 for pod in pods if pod.metadata.deletionTimestamp is not None and not is_terminal(pod)),
+        fullyLabeledReplicas=sum([labelled(pod.metadata.labels) for pod in active]),
+        readyReplicas=len(ready),
+        availableReplicas=sum([is_available(pod, minimum, now) for pod in ready]) if minimum else len(ready),
+        terminatingReplicas=sum([pod.metadata.deletionTimestamp is not None and not is_terminal(pod) for pod in pods]),
         observedGeneration=replica_set.metadata.generation,
         conditions=conditions,
     )
@@ -154,11 +155,12 @@ class _SetController(Controller, Generic[S]):
         failure = await self._apply(replica_set, todo)
         started = time.perf_counter()
         if todo.create or todo.delete:
-            pods = [pod for pod in self._pods.by_index("controller", meta.uid) if matches(replica_set.label_selector, pod.metadata.labels)]
+            chosen = matcher(replica_set.label_selector)
+            pods = [pod for pod in self._pods.by_index("controller", meta.uid) if chosen(pod.metadata.labels)]
         now = self.clock.time()
         await self._write_status(replica_set, status(replica_set, self._with_ending(meta.uid, pods), _reason(failure, todo), now))
         again = next_available(pods, replica_set.spec.minReadySeconds, now) if replica_set.spec.minReadySeconds else None
-        self._pace.took(key, spent + time.perf_counter() - started)
+        self._pace.took(key, spent + time.perf_counter() - started, todo.create + len(todo.delete))
         if failure is not None and not namespace_is_ending(failure):
             raise failure
         if todo.create == BURST or len(todo.delete) == BURST:

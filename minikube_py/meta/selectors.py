@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 from minikube_py.meta.errors import BadRequest
@@ -159,6 +159,30 @@ def matches(selector: LabelSelectorLike | Mapping[str, Any] | None, labels: Mapp
         return all(get(key) == value for key, value in selector.matchLabels.items())
     parsed = of_object(selector)
     return parsed is not None and parsed.matches(labels)
+
+
+def matcher(selector: LabelSelectorLike | Mapping[str, Any] | None) -> Callable[[Mapping[str, str]], bool]:
+    """`matches` for one selector and many labels. Raises SelectorError."""
+    if isinstance(selector, Mapping) or selector is None or selector.matchExpressions:
+        parsed = of_object(selector)
+        return parsed.matches if parsed is not None else lambda labels: False
+    return having(selector.matchLabels)
+
+
+def having(wanted: Mapping[str, str]) -> Callable[[Mapping[str, str]], bool]:
+    """Whether labels have all of these among them."""
+    if len(wanted) == 1:
+        ((only, needed),) = wanted.items()
+        return lambda labels: labels.get(only) == needed
+    pairs = tuple(wanted.items())
+
+    def all_there(labels: Mapping[str, str]) -> bool:
+        for key, value in pairs:  # noqa: SIM110 - a generator costs more than what it looks at
+            if labels.get(key) != value:
+                return False
+        return True
+
+    return all_there
 
 
 def of_labels(labels: Mapping[str, str]) -> Selector:

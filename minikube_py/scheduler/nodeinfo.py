@@ -112,6 +112,12 @@ class NodeInfo:
         if info is not None:
             self._count(info, -1)
 
+    def relabel(self, info: PodInfo) -> None:
+        """A counted pod has other labels, or is on its way out; it takes what it took."""
+        _tick(self.kinds, self.pods[info.uid].kind, -1)
+        _tick(self.kinds, info.kind, 1)
+        self.pods[info.uid] = info
+
     def copy(self) -> NodeInfo:
         """A node like this one, to try something on."""
         made = NodeInfo(self.name)
@@ -246,6 +252,12 @@ class Cluster:
         self._where[info.uid] = node
         self._use(info, 1)
         self._touch(target)
+
+    def relabel(self, info: PodInfo) -> None:
+        """A counted pod has other labels, or is on its way out; it takes what it took, where it is."""
+        node = self._nodes[self._where[info.uid]]
+        node.relabel(info)
+        self._touch(node)
 
     def forget(self, uid: str) -> NodeInfo | None:
         """Count a pod no more; gives the node that it was counted on."""

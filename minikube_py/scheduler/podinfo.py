@@ -199,3 +199,11 @@ class PodInfo:
             spec.tolerations,
             spec.affinity.nodeAffinity if spec.affinity is not None else None,
         )
+
+    def relabelled(self, pod: Pod) -> PodInfo:
+        """The same pod with other labels, or on its way out: all else is as it was."""
+        made = object.__new__(PodInfo)
+        for name in PodInfo.__slots__:
+            setattr(made, name, getattr(self, name))
+        made.pod, made.kind = pod, kind_of(pod)
+        return made

@@ -154,8 +154,14 @@ class Scheduler:
         uid = new.metadata.uid
         self.queue.remove(uid)
         counted = self.cluster.counted(uid)
-        if counted is not None and self.cluster.node_of(uid) == new.spec.nodeName and _counts_the_same(counted.pod, new):
-            counted.pod = new
+        if counted is not None and self.cluster.node_of(uid) == new.spec.nodeName and _takes_the_same(counted.pod, new):
+            if _is_the_same_to_others(counted.pod, new):
+                counted.pod = new
+                return
+            # a binding copies the node's topology labels to the pod
+            self._withdraw(uid)
+            self.cluster.relabel(counted.relabelled(new))
+            self._woken.set()
             return
         self._withdraw(uid)
         info = PodInfo(new)
@@ -368,14 +374,16 @@ class Scheduler:
         await self._writer.waits(info, "SchedulerError", message)
 
 
-def _counts_the_same(old: Pod, new: Pod) -> bool:
-    """Whether a placed pod takes what it took, and is to others what it was: status changes end here, but those of a resize."""
+def _takes_the_same(old: Pod, new: Pod) -> bool:
+    """Whether a placed pod takes what it took: only a resize changes that."""
     before, after = old.metadata, new.metadata
-    return (
-        (after.generation <= 1 or (before.generation == after.generation and effective.granted(old) == effective.granted(new)))
-        and before.labels == after.labels
-        and before.deletionTimestamp == after.deletionTimestamp
-    )
+    return after.generation <= 1 or (before.generation == after.generation and effective.granted(old) == effective.granted(new))
+
+
+def _is_the_same_to_others(old: Pod, new: Pod) -> bool:
+    """Whether a placed pod is to others what it was."""
+    before, after = old.metadata, new.metadata
+    return before.labels == after.labels and before.deletionTimestamp == after.deletionTimestamp
 
 
 def _offers_the_same(old: Node, new: Node) -> bool:

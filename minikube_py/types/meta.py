@@ -131,7 +131,10 @@ def split_key(key: str) -> tuple[str, str]:
 
 def controller_of(meta: ObjectMeta) -> OwnerReference | None:
     """The owner reference with controller=true, if there is one."""
-    return next((ref for ref in meta.ownerReferences if ref.controller), None)
+    for ref in meta.ownerReferences:
+        if ref.controller:
+            return ref
+    return None
 
 
 def owner_reference(obj: Object) -> dict[str, Any]:

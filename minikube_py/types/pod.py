@@ -472,4 +472,7 @@ def is_terminal(pod: Pod) -> bool:
 
 def is_ready(pod: Pod) -> bool:
     """Whether the pod's Ready condition is True."""
-    return any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions)
+    for condition in pod.status.conditions:
+        if condition.type == "Ready":
+            return condition.status == "True"
+    return False

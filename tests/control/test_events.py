@@ -38,3 +38,31 @@ async def test_repeats_are_counted_and_what_was_said_long_ago_is_said_anew(tmp_p
             assert await counts() == {"one": [3], "two": [2, 1], "three": [1]}
         finally:
             task.cancel()
+
+
+async def test_events_do_not_wait_for_one_another_but_for_those_of_the_same(tmp_path: Path) -> None:
+    async with api_server(tmp_path) as server:
+        client = server.client()
+        recorder = EventRecorder(client, "tester")
+        about = ConfigMap(metadata=ObjectMeta(name="a", namespace="default", uid="u"))
+        task = asyncio.create_task(recorder.run())
+
+        async def counts() -> dict[str, int]:
+            return {event.message: event.count for event in (await client.list(Event, "default")).items}
+
+        async def says(wanted: dict[str, int]) -> bool:
+            return await counts() == wanted
+
+        try:
+            recorder.record(about, "Normal", "Said", "slow")
+            await until(lambda: says({"slow": 1}))
+            (event,) = (await client.list(Event, "default")).items
+            found = server.api.find("", "v1", "events")
+            assert found is not None
+            async with server.api.writer.locks.hold(found[0].key("default", event.metadata.name)):
+                for message in ("slow", "quick", "slow", "slow"):
+                    recorder.record(about, "Normal", "Said", message)
+                await until(lambda: says({"slow": 1, "quick": 1}))
+            await until(lambda: says({"slow": 4, "quick": 1}))
+        finally:
+            task.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -28,16 +29,34 @@ SPEC = {"nodeName": "n1", "containers": [{"name": "web", "image": "web:1"}]}
 # Ranges
 
 
-def test_the_lowest_free_range_is_given() -> None:
-    from ipaddress import ip_network
+def lowest(cluster: str, mask: int, *held: str, reserved: str = "") -> str | None:
+    ranges = node_ipam.Ranges(ip_network(cluster), mask, reserved)
+    for number, cidr in enumerate(held):
+        ranges.hold(f"n{number}", (cidr,))
+    return ranges.lowest()
 
-    cluster = ip_network("10.42.0.0/16")
-    assert node_ipam.plan(cluster, 24, []) == "10.42.0.0/24"
-    assert node_ipam.plan(cluster, 24, ["10.42.0.0/24", "10.42.2.0/24", "nonsense"]) == "10.42.1.0/24"
-    assert node_ipam.plan(ip_network("10.42.0.0/23"), 24, ["10.42.0.0/24", "10.42.1.0/24"]) is None
-    assert node_ipam.plan(cluster, 24, ["10.42.0.0/22"]) == "10.42.4.0/24"
-    assert node_ipam.plan(cluster, 24, [], reserved="10.42.0.0/20") == "10.42.16.0/24"
-    assert node_ipam.plan(ip_network("fd00::/48"), 64, ["fd00::/64"]) == "fd00:0:0:1::/64"
+
+def test_the_lowest_free_range_is_given() -> None:
+    assert lowest("10.42.0.0/16", 24) == "10.42.0.0/24"
+    assert lowest("10.42.0.0/16", 24, "10.42.0.0/24", "10.42.2.0/24", "nonsense", "fd00::/64", "10.43.1.0/24") == "10.42.1.0/24"
+    assert lowest("10.42.0.0/23", 24, "10.42.0.0/24", "10.42.1.0/24") is None
+    assert lowest("10.42.0.0/16", 24, "10.42.0.0/22") == "10.42.4.0/24"
+    assert lowest("10.42.0.0/16", 24, reserved="10.42.0.0/20") == "10.42.16.0/24"
+    assert lowest("fd00::/48", 64, "fd00::/64") == "fd00:0:0:1::/64"
+
+
+def test_a_range_is_free_when_the_last_of_its_holders_lets_go() -> None:
+    ranges = node_ipam.Ranges(ip_network("10.42.0.0/22"), 24)
+    for holder, cidr in (("a", "10.42.0.0/24"), ("b", "10.42.1.0/24"), ("c", "10.42.0.0/23"), ("d", "10.42.2.0/24")):
+        ranges.hold(holder, (cidr,))
+        ranges.hold(holder, (cidr,))
+    assert ranges.lowest() == "10.42.3.0/24"
+    ranges.hold("b", ())
+    assert ranges.lowest() == "10.42.3.0/24"
+    ranges.hold("c", ("10.42.0.0/24",))
+    assert ranges.lowest() == "10.42.1.0/24"
+    ranges.hold("e", ("10.42.1.0/24", "10.42.3.0/24"))
+    assert ranges.lowest() is None
 
 
 async def test_nodes_get_ranges_that_never_overlap(tmp_path: Path) -> None:

@@ -12,12 +12,14 @@ from minikube_py.meta.selectors import (
     Requirement,
     Selector,
     SelectorError,
+    matcher,
     matches,
     of_labels,
     of_object,
     parse_field_selector,
     parse_label_selector,
 )
+from minikube_py.types.meta import LabelSelector, LabelSelectorRequirement
 
 LABELS = {"app": "web", "tier": "front", "size": "5", "empty": ""}
 
@@ -140,3 +142,12 @@ def test_an_index_can_answer_an_exact_requirement() -> None:
     assert parse_label_selector("a in (x),b in (x,y),c!=z").exact("a") == "x"
     assert parse_label_selector("a in (x),b in (x,y),c!=z").exact("b") is None
     assert parse_label_selector("c!=z").exact("c") is None
+
+
+@pytest.mark.parametrize("wanted", [{}, {"a": "1"}, {"a": ""}, {"a": "1", "b": "2"}])
+def test_a_matcher_says_what_matches_says(wanted: dict[str, str]) -> None:
+    expression = LabelSelectorRequirement(key="c", operator="DoesNotExist")
+    for selector in (LabelSelector(matchLabels=wanted), LabelSelector(matchLabels=wanted, matchExpressions=(expression,)), None):
+        chosen = matcher(selector)
+        for labels in ({}, {"a": "1"}, {"a": ""}, {"a": "1", "b": "2"}, {"a": "1", "b": "3"}, {"a": "1", "b": "2", "c": ""}):
+            assert chosen(labels) == matches(selector, labels)

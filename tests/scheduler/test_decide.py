@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minikube_py.scheduler.bench import Bench, demands_of
 from minikube_py.scheduler.decide import Decider
-from minikube_py.scheduler.nodeinfo import Cluster
+from minikube_py.scheduler.nodeinfo import Cluster, NodeInfo
 from minikube_py.scheduler.plugins import PLUGINS, Refusal
 from minikube_py.scheduler.podinfo import PodInfo
 from minikube_py.scheduler.profile import DEFAULT, Profile
@@ -340,3 +341,19 @@ def test_plugins_of_a_profile_decide_alone() -> None:
     decision = Decider(made, random.Random(1).random, profile).decide(info("a", cpu="9"))
     assert decision.preemption is None and decision.diagnosis is not None
     assert decision.diagnosis.message == "0/1 nodes are available: 1 Insufficient cpu."
+
+
+def test_a_placed_pod_with_other_labels_is_counted_as_one_that_was_placed_with_them() -> None:
+    before = pod("a", "1", "1Gi", labels={"app": "web"}, ports=(80,), priority=7)
+    after = msgspec.structs.replace(before, metadata=msgspec.structs.replace(before.metadata, labels={"app": "db"}, deletionTimestamp="x"))
+    made, wanted = cluster(node("n")), cluster(node("n"))
+    made.place(PodInfo(before), "n")
+    generation = made.generation
+    made.relabel(PodInfo(before).relabelled(after))
+    wanted.place(PodInfo(after), "n")
+    assert made.generation > generation and made.node_of("a") == "n"
+    for name in NodeInfo.__slots__:
+        if name not in ("generation", "pods", "node"):
+            assert getattr(made.nodes["n"], name) == getattr(wanted.nodes["n"], name)
+    counted, fresh = made.nodes["n"].pods["a"], wanted.nodes["n"].pods["a"]
+    assert all(getattr(counted, name) == getattr(fresh, name) for name in PodInfo.__slots__)
