@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence, Set
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from minikube_py.aio import Clock
-from minikube_py.store import batch, compaction, schema
+from minikube_py.store import batch, compaction, index, schema
 from minikube_py.store.api import Record, RevisionMismatch, StoreClosed, StoreError, StoreFull, Transformer, Write
 from minikube_py.store.batch import Draft, Head, Plan, Step
 from minikube_py.store.connection import Connection
@@ -188,11 +188,11 @@ class Writer:
             for item in queued:
                 _fail(item.waiter, StoreError(f"the write failed: {error}"))
             return
-        for index, item in enumerate(queued):
-            if index in losers:
-                _fail(item.waiter, losers[index])
+        for place, item in enumerate(queued):
+            if place in losers:
+                _fail(item.waiter, losers[place])
             elif not item.waiter.done():
-                item.waiter.set_result(records[index])
+                item.waiter.set_result(records[place])
 
     async def _commit(self, writes: Sequence[Write]) -> tuple[dict[int, Record], dict[int, RevisionMismatch]]:
         plan = batch.plan(writes, self.heads, self.revision)
@@ -205,10 +205,11 @@ class Writer:
         # A durable row names the row before it, which may still be in memory only: then that one is written along with it.
         along = self.relaxed.of({step.key for step in durable}) if self.relaxed else []
         values, sources = self._values_of_deleted(plan)
-        drafts = self._drafts(along, durable, values, now)
+        late = [_pending_draft(item) for item in along]
+        drafts = late + self._drafts(durable, values, now)
         reserve = relaxed[-1].revision + RESERVATION if relaxed and relaxed[-1].revision > self._reserved else 0
         if drafts or sources or reserve:
-            read = await self._connection.run(batch.apply, self._transformer, drafts, sources, reserve)
+            read = await self._connection.run(batch.apply, self._transformer, drafts, sources, reserve, late)
             if read:
                 values.update(read)
             self._wrote(drafts)
@@ -231,8 +232,8 @@ class Writer:
                 sources.append((step.key, step.source))
         return values, sources
 
-    def _drafts(self, along: Sequence[Pending], durable: Sequence[Step], values: dict[int, bytes], now: int) -> list[Draft]:
-        drafts = [_pending_draft(item) for item in along]
+    def _drafts(self, durable: Sequence[Step], values: dict[int, bytes], now: int) -> list[Draft]:
+        drafts: list[Draft] = []
         for _, write, key, revision, created, previous, source in durable:
             value = values.get(source) if source else write.value
             drafts.append(Draft(revision, key, created, previous, bool(source), value, now, write.actor, source))
@@ -297,7 +298,7 @@ class Writer:
         for start in range(0, max(len(items), 1), _BATCH_WRITES):
             some = items[start : start + _BATCH_WRITES]
             drafts = [_pending_draft(item) for item in some]
-            await self._connection.run(batch.apply, self._transformer, drafts, [], reserve)
+            await self._connection.run(batch.apply, self._transformer, drafts, [], reserve, drafts)
             self._wrote(drafts)
             self.relaxed.persisted(some)
         if reserve:
@@ -314,6 +315,7 @@ class Writer:
 
     async def _checkpoint(self) -> None:
         try:
+            await self._connection.run(index.bring_forward)
             whole = await self._connection.run(compaction.checkpoint)
         except StoreError as error:
             # The write-ahead log holds everything still; the next try comes after as many frames again.
@@ -323,7 +325,7 @@ class Writer:
 
     def _wrote(self, drafts: Sequence[Draft]) -> None:
         size = sum([len(draft.value) for draft in drafts if draft.value])
-        self._frames += 3 + 3 * len(drafts) + size // schema.PAGE_SIZE
+        self._frames += 3 + len(drafts) + size // schema.PAGE_SIZE
 
 
 def _pending_draft(item: Pending) -> Draft:
