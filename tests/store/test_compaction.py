@@ -216,5 +216,5 @@ async def test_the_tail_that_the_index_lacks_is_bounded(store: SQLiteStore, tmp_
         (tail,) = connection.execute("SELECT count(*) FROM log, meta WHERE name = 'indexed' AND revision > meta.value").fetchone()
         longest = max(longest, tail)
     connection.close()
-    assert 500 <= longest < 5_000
+    assert 500 <= longest < 10_000
     assert len((await store.range("/r/")).records) == 20_000
