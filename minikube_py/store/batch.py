@@ -108,9 +108,16 @@ def split(steps: list[Step]) -> tuple[list[Step], list[Step]]:
 
 
 def apply(
-    connection: sqlite3.Connection, transformer: Transformer, drafts: Sequence[Draft], sources: Sequence[tuple[str, int]], reserve: int
+    connection: sqlite3.Connection,
+    transformer: Transformer,
+    drafts: Sequence[Draft],
+    sources: Sequence[tuple[str, int]],
+    reserve: int,
+    late: Sequence[Draft] = (),
 ) -> dict[int, bytes]:
-    """Write the rows durably; raise the reservation where `reserve` is not 0. Gives the plain values of the `sources` (key, revision)."""
+    """Write the rows durably; raise the reservation where `reserve` is not 0. Gives the plain values of the `sources` (key, revision).
+
+    `late` are those among the rows that were in memory first: the index may have passed their revisions."""
     sealed: dict[int, tuple[bytes, int]] = {}
     plain: dict[int, bytes] = {}
     for key, revision in sources:
@@ -124,7 +131,7 @@ def apply(
         value, key_id = sealed[draft.source] if draft.value is None else transformer.seal(draft.key, draft.value)
         parameters += (draft.revision, draft.key, draft.create_revision, draft.prev_revision, draft.deleted, value)
         parameters += (draft.time, draft.actor, schema.EPOCH, key_id)
-    if not reserve:
+    if not (reserve or late):
         # Outside a transaction the statement is one of its own: it commits, and so syncs, before it returns.
         if drafts:
             connection.execute(_insert(len(drafts)), parameters)
@@ -133,12 +140,27 @@ def apply(
     try:
         if drafts:
             connection.execute(_insert(len(drafts)), parameters)
-        schema.write_meta(connection, "reserved", reserve)
+        if reserve:
+            schema.write_meta(connection, "reserved", reserve)
+        if late:
+            _index(connection, late)
         connection.execute("COMMIT")
     except sqlite3.Error:
         rollback(connection)
         raise
     return plain
+
+
+def _index(connection: sqlite3.Connection, late: Sequence[Draft]) -> None:
+    """Put rows into the index that it has passed. A key's rows are written in order: each is the newest of its key on disk, as yet."""
+    indexed = schema.read_meta(connection)["indexed"]
+    for draft in late:
+        if draft.revision > indexed:
+            continue
+        if draft.deleted:
+            connection.execute("DELETE FROM live WHERE key = ?", (draft.key,))
+        else:
+            connection.execute("INSERT OR REPLACE INTO live VALUES (?, ?, ?)", (draft.key, draft.revision, draft.create_revision))
 
 
 def rollback(connection: sqlite3.Connection) -> None:

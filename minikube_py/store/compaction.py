@@ -90,7 +90,7 @@ def used_bytes(connection: sqlite3.Connection) -> int:
     return int((pages - free) * schema.PAGE_SIZE)
 
 
-def checkpoint(connection: sqlite3.Connection) -> bool:
-    """Copy the write-ahead log into the file; whether all of it went (a reader may hold some back for a moment)."""
+def checkpoint(connection: sqlite3.Connection) -> int:
+    """Copy the write-ahead log into the file; how many of its frames are left (a reader may hold some back for a moment)."""
     busy, frames, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    return not busy and frames == copied
+    return int(frames - copied) + int(busy)

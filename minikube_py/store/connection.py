@@ -28,7 +28,7 @@ class Connection(aiosqlite.Connection):
     """A connection to one file. `pragmas` are run when it opens, in the connection's own thread."""
 
     def __init__(self, path: Path, name: str, pragmas: Sequence[str], *, read_only: bool) -> None:
-        self._path = path
+        self._path, self._pragmas, self._read_only = path, pragmas, read_only
 
         def connect() -> sqlite3.Connection:
             mode = "ro" if read_only else "rw"
@@ -46,6 +46,10 @@ class Connection(aiosqlite.Connection):
         super().__init__(connect, iter_chunk_size=64)
         self._thread.name = name
         self._thread.daemon = True
+
+    def another(self, name: str) -> Connection:
+        """A second connection to the same file, not open yet."""
+        return Connection(self._path, name, self._pragmas, read_only=self._read_only)
 
     async def open(self) -> None:
         """Start the thread and open the file. Raises StoreDamaged, StoreFull, StoreError."""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from minikube_py.store import schema
+from minikube_py.store import index, schema
 from minikube_py.store.api import StoreDamaged, StoreLocked, StoreTooNew
 from minikube_py.store.connection import translate
 
@@ -31,8 +31,8 @@ CLEAN = "clean"
 Migration = Callable[[sqlite3.Connection], None]
 """Changes the tables of one version into those of the next."""
 
-MIGRATIONS: Mapping[int, Migration] = {}
-"""By the version that they start from; empty while there has been one version only."""
+MIGRATIONS: Mapping[int, Migration] = {1: schema.migrate_1}
+"""By the version that they start from."""
 
 
 class Header(NamedTuple):
@@ -93,10 +93,10 @@ def prepare(directory: Path, migrations: Mapping[int, Migration] = MIGRATIONS) -
         _make(directory)
     version = _examine(path)
     clean = _was_clean(directory)
-    opening = _inspect(path, clean)
     if version < schema.VERSION:
         _migrate(path, version, migrations)
-        opening = _inspect(path, clean=False)
+        clean = False
+    opening = _inspect(path, clean)
     with contextlib.suppress(FileNotFoundError):
         (directory / CLEAN).unlink()
     sync_directory(directory)
@@ -188,19 +188,21 @@ def _inspect(path: Path, clean: bool) -> Opening:
     try:
         connection.execute("PRAGMA query_only = ON")
         if not clean:
-            problems = [row[0] for row in connection.execute("PRAGMA quick_check(5)")]
-            if problems != ["ok"]:
-                raise StoreDamaged(f"{path} is damaged ({'; '.join(problems[0].splitlines())}): move it away and restore a backup")
+            _check(connection, path)
         connection.execute("BEGIN")
-        heads = {
-            key: (revision, created) for key, revision, created in connection.execute("SELECT key, revision, create_revision FROM live")
-        }
+        meta = schema.read_meta(connection)
         newest = connection.execute("SELECT coalesce(max(revision), 0) FROM log").fetchone()[0]
-        return Opening(clean, schema.read_meta(connection), newest, heads)
+        return Opening(clean, meta, newest, index.heads(connection, meta["indexed"]))
     except sqlite3.Error as error:
         raise translate(error, path) from error
     finally:
         connection.close()
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    problems = [row[0] for row in connection.execute("PRAGMA quick_check(5)")]
+    if problems != ["ok"]:
+        raise StoreDamaged(f"{path} is damaged ({'; '.join(problems[0].splitlines())}): move it away and restore a backup")
 
 
 def _look(path: Path) -> sqlite3.Connection:
@@ -224,8 +226,7 @@ def _migrate(path: Path, version: int, migrations: Mapping[int, Migration]) -> N
         target = sqlite3.connect(copy, isolation_level=None)
         try:
             source.backup(target)
-            if [row[0] for row in target.execute("PRAGMA quick_check")] != ["ok"]:
-                raise StoreDamaged(f"the copy of {path} for the migration is damaged: check the disk; the file itself is untouched")
+            _check(target, path)
             for step in range(version, schema.VERSION):
                 target.execute("BEGIN IMMEDIATE")
                 migrations[step](target)
@@ -235,6 +236,9 @@ def _migrate(path: Path, version: int, migrations: Mapping[int, Migration]) -> N
         finally:
             target.close()
             source.close()
+    except StoreDamaged:
+        copy.unlink(missing_ok=True)
+        raise
     except sqlite3.Error as error:
         copy.unlink(missing_ok=True)
         raise translate(error, path) from error

@@ -6,7 +6,8 @@ rows out, still sealed.
 What always holds: a read as of revision R costs what is live under the prefix, plus what was deleted there since R; the history of
 living keys is never scanned. A key's state at R is its live row where that is not newer than R, else the newest row at or below R; the
 keys that were alive at R and are not any more (or live a second life) are those with a tombstone above R. (The newest row at or below R may
-be the tombstone of an earlier life, where a crash took the relaxed write that began the present one.)
+be the tombstone of an earlier life, where a crash took the relaxed write that began the present one.) The index of what is live lags behind
+the log (index.py): the rows behind it are the tail, and what they say of a key comes before what the index says.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from __future__ import annotations
 import heapq
 import sqlite3
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import NamedTuple
+
+from minikube_py.store import schema
 
 Row = tuple[int, str, int, int, int, bytes, int]
 """revision, key, create_revision, prev_revision, deleted, sealed value, key_id."""
@@ -35,8 +39,14 @@ _LIVE_COUNT = """
 _LIVED = "SELECT 1 FROM live WHERE key = ? AND create_revision <= ?"
 _DEAD_SINCE = """
     SELECT DISTINCT key FROM log INDEXED BY log_tombstones
-    WHERE deleted AND revision > :revision AND key >= :low AND key < :high AND key > :after ORDER BY key"""
+    WHERE deleted AND revision > :revision AND revision <= :indexed AND key >= :low AND key < :high AND key > :after ORDER BY key"""
+_TAIL = """
+    SELECT key, max(revision), deleted FROM log NOT INDEXED
+    WHERE revision > :indexed AND revision <= :at AND key >= :low AND key < :high AND key > :after GROUP BY key ORDER BY key"""
 _SINCE = f"SELECT {_LOG} FROM log WHERE revision > ? AND revision <= ? AND key >= ? AND key < ? ORDER BY revision LIMIT ?"
+
+
+_key = itemgetter(1)
 
 
 class RangeRead(NamedTuple):
@@ -71,16 +81,29 @@ def range_at(
 ) -> tuple[RangeRead, set[str]]:
     """At most `limit` (0: all) rows that were alive at a revision; and those of the keys `also` that `total` counts."""
     low, high = bounds(prefix)
-    names = {"low": low, "high": high, "after": after, "revision": revision, "limit": limit + 1 if limit else -1}
     connection.execute("BEGIN")
     try:
+        indexed = schema.read_meta(connection)["indexed"]
+        base = min(revision, indexed)
+        names = {"low": low, "high": high, "after": after, "revision": base, "indexed": indexed, "at": revision}
+        tail = {key: (number, deleted) for key, number, deleted in connection.execute(_TAIL, names)}
+        names["limit"] = limit + 1 + len(tail) if limit else -1
         alive: list[Row] = connection.execute(_LIVE_AT, names).fetchall()
-        dead = [row for (key,) in connection.execute(_DEAD_SINCE, names) if (row := at(connection, key, revision)) and not row[4]]
-        rows = list(heapq.merge(alive, dead, key=lambda row: row[1])) if dead else alive
-        complete = not limit or len(rows) <= limit
-        total = connection.execute(_LIVE_COUNT, names).fetchone()[0] + len(dead) if count else 0
+        dead = [row for (key,) in connection.execute(_DEAD_SINCE, names) if (row := at(connection, key, base)) and not row[4]]
         buried = {row[1] for row in dead}
-        counted = {key for key in also if key in buried or connection.execute(_LIVED, (key, revision)).fetchone()}
+
+        def indexes(key: str) -> bool:
+            return key in buried or connection.execute(_LIVED, (key, base)).fetchone() is not None
+
+        total = connection.execute(_LIVE_COUNT, names).fetchone()[0] + len(dead) if count else 0
+        rows = list(heapq.merge(alive, dead, key=_key)) if dead else alive
+        if tail:
+            newer = [number for number, deleted in tail.values() if not deleted]
+            newest = [row for number in newer[: limit + 1 if limit else None] if (row := by_revision(connection, number))]
+            rows = list(heapq.merge((row for row in rows if row[1] not in tail), newest, key=_key))
+            total += len(newer) - sum(map(indexes, tail)) if count else 0
+        complete = not limit or len(rows) <= limit
+        counted = {key for key in also if (not tail[key][1] if key in tail else indexes(key))}
     finally:
         connection.execute("COMMIT")
     return RangeRead(rows if complete else rows[:limit], complete, total), counted

@@ -1,11 +1,13 @@
 """The on-disk format: tables, file settings, and the version that says which program may open the file.
 
-`log` is the log itself, one row a revision. `live` is the current-state index: one row for each key that exists, kept by triggers, so
-that a batch is one statement and the two can never disagree. `meta` holds a few counters:
+`log` is the log itself, one row a revision. `live` is the current-state index: one row for each key that exists as of the rows up to a
+revision. It follows from the log, so that a commit need not write it: it is brought forward many rows at a time (see index.py), and what
+is newer is read from the log's own end. `meta` holds a few counters:
 
 - reserved: revisions up to here may have been handed out without a row (relaxed writes); after an unclean end the sequence goes on above;
 - api_floor: lists and watches below it are refused; history_floor: rows that were superseded at or below it may be gone;
-- compacted: how far compaction towards history_floor has come.
+- compacted: how far compaction towards history_floor has come;
+- indexed: `live` is the state that the rows up to here make.
 
 What always holds: `user_version` never changes inside a file (a migration works on a copy, which then takes the file's place), so the
 100 bytes of the header tell whether the file is ours and not too new, without opening it. None of the columns can be added afterwards.
@@ -18,7 +20,7 @@ import sqlite3
 APPLICATION_ID = 0x6D6B7079
 """In the file's header: `mkpy`."""
 
-VERSION = 1
+VERSION = 2
 """The format's version, in the file's user_version."""
 
 EPOCH = 1
@@ -54,12 +56,8 @@ TABLES = (
     "CREATE INDEX log_key ON log(key)",
     "CREATE INDEX log_tombstones ON log(revision, key) WHERE deleted",
     "CREATE TABLE live(key TEXT PRIMARY KEY, revision INTEGER NOT NULL, create_revision INTEGER NOT NULL) WITHOUT ROWID",
-    """CREATE TRIGGER log_live AFTER INSERT ON log WHEN NOT NEW.deleted BEGIN
-        INSERT OR REPLACE INTO live VALUES (NEW.key, NEW.revision, NEW.create_revision);
-    END""",
-    "CREATE TRIGGER log_dead AFTER INSERT ON log WHEN NEW.deleted BEGIN DELETE FROM live WHERE key = NEW.key; END",
     "CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
-    "INSERT INTO meta VALUES ('reserved', 0), ('api_floor', 0), ('history_floor', 0), ('compacted', 0)",
+    "INSERT INTO meta VALUES ('reserved', 0), ('api_floor', 0), ('history_floor', 0), ('compacted', 0), ('indexed', 0)",
 )
 
 
@@ -72,6 +70,13 @@ def create(connection: sqlite3.Connection) -> None:
     for statement in TABLES:
         connection.execute(statement)
     connection.execute("COMMIT")
+
+
+def migrate_1(connection: sqlite3.Connection) -> None:
+    """Format 1 kept `live` with triggers, at every row."""
+    connection.execute("DROP TRIGGER log_live")
+    connection.execute("DROP TRIGGER log_dead")
+    connection.execute("INSERT INTO meta SELECT 'indexed', coalesce(max(revision), 0) FROM log")
 
 
 def read_meta(connection: sqlite3.Connection) -> dict[str, int]:

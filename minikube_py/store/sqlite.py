@@ -20,7 +20,7 @@ from pathlib import Path
 from sys import intern
 
 from minikube_py.aio import Clock, SystemClock
-from minikube_py.store import compaction, files, reader, schema
+from minikube_py.store import compaction, files, index, reader, schema
 from minikube_py.store.api import Compacted, FutureRevision, Page, Record, StoreClosed, Transformer, Write
 from minikube_py.store.batch import Identity
 from minikube_py.store.connection import Connection
@@ -214,6 +214,8 @@ class SQLiteStore:
         if revision < self._history_floor:
             return
         self._history_floor = revision
+        # A tombstone that goes must be in the index before.
+        await self._writer.run(index.bring_forward)
         for step in (self._compact_step, self._vacuum_step):
             done = False
             while not done:
@@ -258,4 +260,5 @@ class SQLiteStore:
 
 
 def _fold(connection: sqlite3.Connection) -> None:
+    index.bring_forward(connection)
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

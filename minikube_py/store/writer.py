@@ -3,7 +3,7 @@
 Why: whatever has queued while the last commit was syncing becomes the next batch, so that a hundred writers share one fsync; and because
 one task publishes what it has committed, there are no gaps to fill and nothing to poll. What flows through: queued writes → plan →
 rows (one hop to the thread) → listeners → acknowledgements. Between batches the same task flushes relaxed writes, runs one step of
-compaction at a time, and checkpoints; so none of these is ever inside a commit.
+compaction at a time, and checkpoints; so none of these is ever inside a commit. Under load most of a checkpoint goes on beside the commits.
 
 What always holds:
 - a durable write is acknowledged after the fsync and after the listeners have heard of it; all listeners hear all records in order;
@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence, Set
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from minikube_py.aio import Clock
-from minikube_py.store import batch, compaction, schema
+from minikube_py.store import batch, compaction, index, schema
 from minikube_py.store.api import Record, RevisionMismatch, StoreClosed, StoreError, StoreFull, Transformer, Write
 from minikube_py.store.batch import Draft, Head, Plan, Step
 from minikube_py.store.connection import Connection
@@ -40,7 +40,11 @@ _BATCH_BYTES = 4 << 20
 _CHECKPOINT_FRAMES = 1_000
 """Frames of the write-ahead log after which an idle writer checkpoints."""
 _CHECKPOINT_FRAMES_BUSY = 4_000
-"""The same under load: the file of the write-ahead log grows to about 16 MiB."""
+"""The same under load: it is copied beside the commits then, until little is left for a checkpoint between two of them."""
+_CHECKPOINT_FRAMES_MOST = 8_000
+"""Where commits wait for that copy: the file of the write-ahead log does not grow beyond 32 MiB and one batch."""
+_COPIES = 2
+"""How often it is copied beside the commits: each time what was written during the time before."""
 
 
 class Limits(NamedTuple):
@@ -87,6 +91,7 @@ class Writer:
         self._flush_failed = False
         self._flush_timer: asyncio.TimerHandle | None = None
         self._frames = 0
+        self._copying: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
 
@@ -132,6 +137,8 @@ class Writer:
         self._wake.set()
         if self._task is not None:
             await asyncio.wait([self._task])
+        if self._copying is not None:
+            await asyncio.wait([self._copying])
         if self._flush_timer is not None:
             self._flush_timer.cancel()
         await self._flush_pending(reserve=self.revision if self._reserved > self.revision else 0)
@@ -164,8 +171,22 @@ class Writer:
                 await self._flush()
             elif self._jobs:
                 await self._do(self._jobs.popleft())
-            if self._frames >= _CHECKPOINT_FRAMES and (not self._queue or self._frames >= _CHECKPOINT_FRAMES_BUSY):
+            await self._keep_short()
+
+    async def _keep_short(self) -> None:
+        """Checkpoint when there is much in the write-ahead log."""
+        if self._frames < _CHECKPOINT_FRAMES:
+            return
+        if self._copying is None:
+            if not self._queue:
                 await self._checkpoint()
+            elif self._frames >= _CHECKPOINT_FRAMES_BUSY:
+                self._copying = asyncio.create_task(self._copy(), name="store checkpoint")
+                self._copying.add_done_callback(self._copied)
+        elif self._copying.done() or self._frames >= _CHECKPOINT_FRAMES_MOST:
+            await asyncio.wait([self._copying])
+            self._copying = None
+            await self._checkpoint()
 
     def _take(self) -> list[_Queued]:
         taken: list[_Queued] = []
@@ -188,11 +209,11 @@ class Writer:
             for item in queued:
                 _fail(item.waiter, StoreError(f"the write failed: {error}"))
             return
-        for index, item in enumerate(queued):
-            if index in losers:
-                _fail(item.waiter, losers[index])
+        for place, item in enumerate(queued):
+            if place in losers:
+                _fail(item.waiter, losers[place])
             elif not item.waiter.done():
-                item.waiter.set_result(records[index])
+                item.waiter.set_result(records[place])
 
     async def _commit(self, writes: Sequence[Write]) -> tuple[dict[int, Record], dict[int, RevisionMismatch]]:
         plan = batch.plan(writes, self.heads, self.revision)
@@ -205,10 +226,11 @@ class Writer:
         # A durable row names the row before it, which may still be in memory only: then that one is written along with it.
         along = self.relaxed.of({step.key for step in durable}) if self.relaxed else []
         values, sources = self._values_of_deleted(plan)
-        drafts = self._drafts(along, durable, values, now)
+        late = [_pending_draft(item) for item in along]
+        drafts = late + self._drafts(durable, values, now)
         reserve = relaxed[-1].revision + RESERVATION if relaxed and relaxed[-1].revision > self._reserved else 0
         if drafts or sources or reserve:
-            read = await self._connection.run(batch.apply, self._transformer, drafts, sources, reserve)
+            read = await self._connection.run(batch.apply, self._transformer, drafts, sources, reserve, late)
             if read:
                 values.update(read)
             self._wrote(drafts)
@@ -231,8 +253,8 @@ class Writer:
                 sources.append((step.key, step.source))
         return values, sources
 
-    def _drafts(self, along: Sequence[Pending], durable: Sequence[Step], values: dict[int, bytes], now: int) -> list[Draft]:
-        drafts = [_pending_draft(item) for item in along]
+    def _drafts(self, durable: Sequence[Step], values: dict[int, bytes], now: int) -> list[Draft]:
+        drafts: list[Draft] = []
         for _, write, key, revision, created, previous, source in durable:
             value = values.get(source) if source else write.value
             drafts.append(Draft(revision, key, created, previous, bool(source), value, now, write.actor, source))
@@ -297,7 +319,7 @@ class Writer:
         for start in range(0, max(len(items), 1), _BATCH_WRITES):
             some = items[start : start + _BATCH_WRITES]
             drafts = [_pending_draft(item) for item in some]
-            await self._connection.run(batch.apply, self._transformer, drafts, [], reserve)
+            await self._connection.run(batch.apply, self._transformer, drafts, [], reserve, drafts)
             self._wrote(drafts)
             self.relaxed.persisted(some)
         if reserve:
@@ -313,17 +335,35 @@ class Writer:
                 job.waiter.set_result(result)
 
     async def _checkpoint(self) -> None:
+        """Copy all that is left, between two batches: nobody may write meanwhile, so that the write-ahead log begins anew after it. The
+        index comes last: its pages fit into the place that has become free, even on a full disk."""
         try:
-            whole = await self._connection.run(compaction.checkpoint)
+            whole = not await self._connection.run(compaction.checkpoint)
+            await self._connection.run(index.bring_forward)
         except StoreError as error:
             # The write-ahead log holds everything still; the next try comes after as many frames again.
             log.error("checkpoint failed, trying again later", extra={"error": str(error)})
             whole = True
         self._frames = 0 if whole else _CHECKPOINT_FRAMES // 2
 
+    async def _copy(self) -> None:
+        connection = self._connection.another("store-checkpoint")
+        await connection.open()
+        try:
+            for _ in range(_COPIES):
+                await connection.run(compaction.checkpoint)
+        finally:
+            await connection.close()
+
+    def _copied(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("the write-ahead log could not be copied beside the commits", extra={"error": str(error)})
+        self._wake.set()
+
     def _wrote(self, drafts: Sequence[Draft]) -> None:
         size = sum([len(draft.value) for draft in drafts if draft.value])
-        self._frames += 3 + 3 * len(drafts) + size // schema.PAGE_SIZE
+        self._frames += 3 + len(drafts) + size // schema.PAGE_SIZE
 
 
 def _pending_draft(item: Pending) -> Draft:

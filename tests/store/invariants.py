@@ -39,7 +39,9 @@ def _check(connection: sqlite3.Connection) -> None:
     for key, *row in connection.execute("SELECT key, revision, create_revision, prev_revision, deleted FROM log ORDER BY revision"):
         rows.setdefault(key, []).append(tuple(row))
     live = {key: (revision, created) for key, revision, created in connection.execute("SELECT key, revision, create_revision FROM live")}
-    assert live == {key: versions[-1][:2] for key, versions in rows.items() if not versions[-1][3]}, "the index is the log's newest rows"
+    indexed = {key: [row for row in versions if row[0] <= meta["indexed"]] for key, versions in rows.items()}
+    newest = {key: versions[-1] for key, versions in indexed.items() if versions}
+    assert live == {key: row[:2] for key, row in newest.items() if not row[3]}, "the index is the newest rows of the log's indexed part"
     for key, versions in rows.items():
         _check_chain(key, versions, meta["compacted"])
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from pathlib import Path
 
 import pytest
 
 from minikube_py.aio import SystemClock
+from minikube_py.store import index
 from minikube_py.store.api import Compacted, Write
 from minikube_py.store.maintenance import Retention, keep_floors, move_floors, over_size
 from minikube_py.store.sqlite import SQLiteStore
@@ -175,7 +177,8 @@ async def test_the_timer_expires_what_was_there_one_turn_ago(store: SQLiteStore)
 
 
 async def test_a_page_costs_what_lives_not_what_was(store: SQLiteStore) -> None:
-    """Two living objects among thousands of dead ones and of old versions: counted in steps of SQLite's machine, not in seconds."""
+    """Two living objects among thousands of dead ones and of old versions: counted in steps of SQLite's machine, not in seconds. (What was
+    written since the last checkpoint is looked at, too.)"""
     await store.commit(Write("/r/a", 0, b"x"))
     await store.commit(Write("/r/z", 0, b"x"))
 
@@ -201,4 +204,17 @@ async def test_a_page_costs_what_lives_not_what_was(store: SQLiteStore) -> None:
             record = await store.get("/r/a")
             assert record is not None
             await store.commit(Write("/r/a", record.revision, b"%d" % round_))
+    await store._writer.run(index.bring_forward)
     assert await steps() < before + 20
+
+
+async def test_the_tail_that_the_index_lacks_is_bounded(store: SQLiteStore, tmp_path: Path) -> None:
+    connection = sqlite3.connect(f"file:{tmp_path}/data/log.db?mode=ro", uri=True, isolation_level=None)
+    longest = 0
+    for round_ in range(40):
+        await asyncio.gather(*(store.commit(Write(f"/r/{round_}/{n}", 0, b"x")) for n in range(500)))
+        (tail,) = connection.execute("SELECT count(*) FROM log, meta WHERE name = 'indexed' AND revision > meta.value").fetchone()
+        longest = max(longest, tail)
+    connection.close()
+    assert 500 <= longest < 10_000
+    assert len((await store.range("/r/")).records) == 20_000

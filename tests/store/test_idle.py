@@ -37,7 +37,8 @@ async def test_an_hour_of_one_node_stays_under_the_budget(disk: Path, open_store
     record = await store.commit(Write("/registry/coordination.k8s.io/leases/kube-node-lease/node-1", 0, LEASE, "kubelet"))
     for number in range(200):
         await store.commit(Write(f"/registry/core/configmaps/default/{number}", 0, b"x" * 2000, "someone"))
-    await store.flush()
+    await store.close()
+    store = await open_store(disk / "data")
     os.sync()
     before = bytes_written()
     probe = disk / "probe"

@@ -150,6 +150,47 @@ async def test_a_checkpoint_of_which_any_part_has_reached_the_disk(tmp_path: Pat
         shutil.rmtree(victim)
 
 
+async def test_a_checkpoint_beside_commits_of_which_any_part_has_reached_the_disk(tmp_path: Path) -> None:
+    """The file is as some moment of a copy left it, and the commits that went on behind that are there up to any page."""
+    directory, early, lost = tmp_path / "data", tmp_path / "early", tmp_path / "lost"
+    rng = random.Random(13)
+    store = await open_sqlite(directory)
+    known: dict[str, int] = {}
+    groups = await write_some(store, rng, 30, known)
+    begun, first = wal_end(directory / WAL), store.revision
+    await copy(directory, early)
+    acknowledged = []
+    for _ in range(30):
+        groups += await write_some(store, rng, 1, known)
+        acknowledged.append((wal_end(directory / WAL), store.revision))
+    await copy(directory, lost)
+    await store.close()
+    old, wal = (early / files.DATABASE).read_bytes(), (lost / WAL).read_bytes()
+    assert old == (lost / files.DATABASE).read_bytes(), "no checkpoint has been yet"
+    assert wal_end(lost / WAL) > begun
+    connection = sqlite3.connect(early / files.DATABASE)
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    new = (early / files.DATABASE).read_bytes()
+    connection.close()
+    assert len(new) > len(old)
+    records = {record.revision: record for group in groups for record in group}
+    size = schema.PAGE_SIZE
+    for _ in range(40):
+        victim = tmp_path / "victim"
+        victim.mkdir()
+        length = rng.randrange(len(old), len(new) + 1, size)
+        sources = [new if rng.random() < 0.5 or start >= len(old) else old for start in range(0, length, size)]
+        (victim / files.DATABASE).write_bytes(b"".join(source[n * size : (n + 1) * size] for n, source in enumerate(sources)))
+        cut = rng.randrange(begun, wal_end(lost / WAL) + 1)
+        (victim / WAL).write_bytes(wal[:cut])
+        opened = await open_sqlite(victim)
+        assert opened.revision == max((revision for place, revision in acknowledged if place <= cut), default=first)
+        await whole(opened, opened.revision, records)
+        await opened.close()
+        await asyncio.to_thread(check, victim)
+        shutil.rmtree(victim)
+
+
 async def whole(store: SQLiteStore, newest: int, records: dict[int, Record]) -> None:
     """Every record up to the newest is there as it was acknowledged, and the current state follows from them."""
     found = await everything(store)

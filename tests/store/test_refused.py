@@ -137,18 +137,19 @@ async def test_a_directory_that_is_in_use(tmp_path: Path) -> None:
 async def test_an_older_format_is_migrated_after_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = tmp_path / "data"
     await copy_of_a_running_log(directory)
-    monkeypatch.setattr(schema, "VERSION", 2)
+    version = schema.VERSION
+    monkeypatch.setattr(schema, "VERSION", version + 1)
 
-    def to_two(connection: sqlite3.Connection) -> None:
+    def to_next(connection: sqlite3.Connection) -> None:
         connection.execute("CREATE TABLE extra(x)")
 
-    store = await open_sqlite(directory, migrations={1: to_two})
+    store = await open_sqlite(directory, migrations={version: to_next})
     assert store.revision == 50
     assert (await store.commit(Write("/r/new", 0, b"x"))).revision == 51
     await store.close()
     await asyncio.to_thread(check, directory)
-    old = sqlite3.connect(directory / "log.db.v1")
-    assert old.execute("PRAGMA user_version").fetchone() == (1,)
+    old = sqlite3.connect(directory / f"log.db.v{version}")
+    assert old.execute("PRAGMA user_version").fetchone() == (version,)
     assert old.execute("SELECT count(*) FROM log").fetchone() == (50,)
     old.close()
     again = await open_sqlite(directory)
@@ -159,15 +160,51 @@ async def test_an_older_format_is_migrated_after_a_copy(tmp_path: Path, monkeypa
 async def test_a_migration_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = tmp_path / "data"
     await fill(directory)
-    monkeypatch.setattr(schema, "VERSION", 2)
+    version = schema.VERSION
+    monkeypatch.setattr(schema, "VERSION", version + 1)
 
     def fails(connection: sqlite3.Connection) -> None:
         connection.execute("CREATE TABLE log(x)")
 
     before = fingerprint(directory)
     with pytest.raises(StoreError):
-        await open_sqlite(directory, migrations={1: fails})
+        await open_sqlite(directory, migrations={version: fails})
     assert fingerprint(directory) == before
+
+
+def as_format_1(path: Path) -> None:
+    """What format 2 changed is taken back: triggers keep the index at every row."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("DELETE FROM meta WHERE name = 'indexed'")
+    connection.execute(
+        "CREATE TRIGGER log_live AFTER INSERT ON log WHEN NOT NEW.deleted BEGIN"
+        " INSERT OR REPLACE INTO live VALUES (NEW.key, NEW.revision, NEW.create_revision); END"
+    )
+    connection.execute("CREATE TRIGGER log_dead AFTER INSERT ON log WHEN NEW.deleted BEGIN DELETE FROM live WHERE key = NEW.key; END")
+    connection.execute("PRAGMA user_version = 1")
+    row = "INSERT INTO log SELECT revision + ?, key, ?, ?, ?, value, time, actor, epoch, key_id FROM log WHERE revision = ?"
+    connection.execute(row, (300, 1, 1, False, 1))
+    connection.execute(row, (300, 2, 2, True, 2))
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    connection.close()
+
+
+async def test_a_log_of_format_1_goes_on(tmp_path: Path) -> None:
+    await fill(tmp_path)
+    await asyncio.to_thread(as_format_1, tmp_path / files.DATABASE)
+    store = await open_sqlite(tmp_path)
+    assert store.revision == 302
+    records = {record.key: record for record in (await store.range("/r/")).records}
+    assert len(records) == 299
+    assert records["/r/0"].revision == 301
+    assert "/r/1" not in records
+    await store.commit(Write("/r/0", 301, None))
+    await store.commit(Write("/r/1", 0, b"again"))
+    await store.close()
+    await asyncio.to_thread(check, tmp_path)
+    again = await open_sqlite(tmp_path)
+    assert {record.key for record in (await again.range("/r/")).records} == {f"/r/{number}" for number in range(1, 300)}
+    await again.close()
 
 
 async def test_an_encrypted_value_without_its_key_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from minikube_py.store import index
 from minikube_py.store.api import Durability, Record, RevisionMismatch, Write
 from minikube_py.store.sqlite import SQLiteStore
 
@@ -94,8 +95,10 @@ class Simulation:
 
     async def keeps(self) -> None:
         choice = self.random.random()
-        if choice < 0.4:
+        if choice < 0.2:
             await self.store.flush()
+        elif choice < 0.4:
+            await self.store._writer.run(index.bring_forward)
         elif choice < 0.8:
             await self.store.compact(max(self.store.revision - self.random.randint(0, 60), 0))
         else:
