@@ -1,51 +1,38 @@
-"""Events on the real API server: repeats are counted into one."""
+"""Events on the real API server: repeats are counted into one, and one does not wait for another."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
-
-from minikube_py.control import EventRecorder, events
+from minikube_py.aio import cancel
+from minikube_py.apiserver.http import HttpFront
+from minikube_py.client import Client
+from minikube_py.client.http import HttpTransport
+from minikube_py.control import EventRecorder
+from minikube_py.pki.contexts import client_context
 from minikube_py.types.core import ConfigMap, Event
 from minikube_py.types.meta import ObjectMeta
 from tests.support.api import api_server
 from tests.support.waiting import until
 
+ABOUT = ConfigMap(metadata=ObjectMeta(name="a", namespace="default", uid="u"))
 
-async def test_repeats_are_counted_and_what_was_said_long_ago_is_said_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "_REMEMBERED", 2)
-    async with api_server(tmp_path) as server:
+
+@asynccontextmanager
+async def recording(recorder: EventRecorder) -> AsyncIterator[EventRecorder]:
+    task = asyncio.create_task(recorder.run())
+    try:
+        yield recorder
+    finally:
+        await cancel(task)
+
+
+async def test_repeats_are_counted_and_an_event_whose_time_was_up_counts_on(tmp_path: Path) -> None:
+    async with api_server(tmp_path) as server, recording(EventRecorder(server.client(), "tester", "host")) as recorder:
         client = server.client()
-        recorder = EventRecorder(client, "tester", "host")
-        about = ConfigMap(metadata=ObjectMeta(name="a", namespace="default", uid="u"))
-        task = asyncio.create_task(recorder.run())
-        try:
-            for message in ("one", "two", "two", "one", "three", "one", "two"):
-                recorder.record(about, "Normal", "Said", message)
-
-            async def counts() -> dict[str, list[int]]:
-                found: dict[str, list[int]] = {}
-                for event in sorted((await client.list(Event, "default")).items, key=lambda e: e.metadata.name):
-                    found.setdefault(event.message, []).append(event.count)
-                return found
-
-            async def said() -> bool:
-                return sum(sum(of) for of in (await counts()).values()) == 7
-
-            await until(said)
-            assert await counts() == {"one": [3], "two": [2, 1], "three": [1]}
-        finally:
-            task.cancel()
-
-
-async def test_events_do_not_wait_for_one_another_but_for_those_of_the_same(tmp_path: Path) -> None:
-    async with api_server(tmp_path) as server:
-        client = server.client()
-        recorder = EventRecorder(client, "tester")
-        about = ConfigMap(metadata=ObjectMeta(name="a", namespace="default", uid="u"))
-        task = asyncio.create_task(recorder.run())
 
         async def counts() -> dict[str, int]:
             return {event.message: event.count for event in (await client.list(Event, "default")).items}
@@ -53,16 +40,64 @@ async def test_events_do_not_wait_for_one_another_but_for_those_of_the_same(tmp_
         async def says(wanted: dict[str, int]) -> bool:
             return await counts() == wanted
 
-        try:
-            recorder.record(about, "Normal", "Said", "slow")
-            await until(lambda: says({"slow": 1}))
-            (event,) = (await client.list(Event, "default")).items
-            found = server.api.find("", "v1", "events")
-            assert found is not None
-            async with server.api.writer.locks.hold(found[0].key("default", event.metadata.name)):
-                for message in ("slow", "quick", "slow", "slow"):
-                    recorder.record(about, "Normal", "Said", message)
-                await until(lambda: says({"slow": 1, "quick": 1}))
-            await until(lambda: says({"slow": 4, "quick": 1}))
-        finally:
-            task.cancel()
+        for message in ("one", "two", "two", "one"):
+            recorder.record(ABOUT, "Normal", "Said", message)
+        await until(lambda: says({"one": 2, "two": 2}))
+        for event in (await client.list(Event, "default")).items:
+            await client.delete(Event, event.metadata.name, "default")
+        recorder.record(ABOUT, "Normal", "Said", "two")
+        await until(lambda: says({"two": 3}))
+
+
+async def test_of_many_similar_messages_the_latest_is_shown(tmp_path: Path) -> None:
+    async with api_server(tmp_path) as server, recording(EventRecorder(server.client(), "tester")) as recorder:
+        for number in range(12):
+            recorder.record(ABOUT, "Warning", "Failed", f"attempt {number}")
+
+        async def shown() -> bool:
+            found = {event.message: event.count for event in (await server.client().list(Event, "default")).items}
+            return found == {**{f"attempt {number}": 1 for number in range(9)}, "(combined from similar events): attempt 11": 3}
+
+        await until(shown)
+
+
+async def test_a_server_that_is_away_is_waited_for(tmp_path: Path) -> None:
+    async with api_server(tmp_path) as server:
+        transport = HttpTransport(server.url, client_context(server.keys.server_ca_pem), token=server.token)
+        async with recording(EventRecorder(Client(transport), "tester", between_tries=0.05)) as recorder:
+            await server.front.close()
+            recorder.record(ABOUT, "Normal", "Said", "while it was away")
+            await asyncio.sleep(0.2)
+            again = HttpFront(server.api, server.api.authenticator)
+            await again.start("127.0.0.1", server.port, server.keys.api_server_context())
+            try:
+
+                async def said() -> bool:
+                    return [event.count for event in (await server.client().list(Event, "default")).items] == [1]
+
+                await until(said)
+            finally:
+                await transport.close()
+                await again.close()
+
+
+async def test_events_do_not_wait_for_one_another_but_for_those_of_the_same(tmp_path: Path) -> None:
+    async with api_server(tmp_path) as server, recording(EventRecorder(server.client(), "tester")) as recorder:
+        client = server.client()
+
+        async def counts() -> dict[str, int]:
+            return {event.message: event.count for event in (await client.list(Event, "default")).items}
+
+        async def says(wanted: dict[str, int]) -> bool:
+            return await counts() == wanted
+
+        recorder.record(ABOUT, "Normal", "Said", "slow")
+        await until(lambda: says({"slow": 1}))
+        (event,) = (await client.list(Event, "default")).items
+        found = server.api.find("", "v1", "events")
+        assert found is not None
+        async with server.api.writer.locks.hold(found[0].key("default", event.metadata.name)):
+            for message in ("slow", "quick", "slow", "slow"):
+                recorder.record(ABOUT, "Normal", "Said", message)
+            await until(lambda: says({"slow": 1, "quick": 1}))
+        await until(lambda: says({"slow": 4, "quick": 1}))

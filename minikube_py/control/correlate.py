@@ -1,0 +1,104 @@
+"""What becomes of the things that a component says about objects: a new Event, one more in an Event's count, or nothing.
+
+The rules are those of client-go's correlator (tools/record/events_cache.go): the same object, type, reason and message is a repeat of the
+same Event, which raises its count. Ten different messages of one reason about one object, none ten minutes after the one before, are one
+Event from the tenth on, whose message is the latest. About one object 25 things of a type are said in a row, then one in five minutes; what
+is left unsaid counts all the same.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Generic, NamedTuple, TypeVar
+
+V = TypeVar("V")
+Key = tuple[str, ...]
+
+_REMEMBERED = 4096
+_DIFFERENT = 10
+_DIFFERENT_WINDOW = 600.0
+_BURST = 25.0
+_PER_SECOND = 1 / 300
+_COMBINED = "(combined from similar events): "
+
+
+class Said(NamedTuple):
+    """Something about an object (`regarding`: an ObjectReference), at a time in seconds since the epoch."""
+
+    regarding: Mapping[str, str]
+    type: str
+    reason: str
+    message: str
+    at: float
+
+
+class Correlated(NamedTuple):
+    """An Event as it is to be now: `key` is the same for all that goes into it, `times` how often it was said, `first` when that began."""
+
+    said: Said
+    key: Key
+    name: str
+    message: str
+    times: int
+    first: float
+
+
+class Correlator:
+    """Remembers what one component has said: of the most recent objects and Events."""
+
+    def __init__(self, remembered: int = _REMEMBERED) -> None:
+        self._events: _Recent[tuple[str, int, float]] = _Recent(remembered)
+        self._similar: _Recent[tuple[set[str], float]] = _Recent(remembered)
+        self._left: _Recent[tuple[float, float]] = _Recent(remembered)
+
+    def correlate(self, said: Said) -> Correlated | None:
+        """The Event that this makes, None where enough was said of the object."""
+        key, message = self._combine(said)
+        name, count, first = self._events.get(key) or (f"{said.regarding['name']}.{int(said.at * 1e9):x}", 0, said.at)
+        self._events[key] = name, count + 1, first
+        if not self._may_say(said):
+            return None
+        return Correlated(said, key, name, message, count + 1, first)
+
+    def _combine(self, said: Said) -> tuple[Key, str]:
+        """Which Event it belongs to, and the Event's message."""
+        about = said.regarding
+        key = (*_object(about), said.type, said.reason)
+        messages, last = self._similar.get(key) or (set(), said.at)
+        if said.at - last > _DIFFERENT_WINDOW:
+            messages = set()
+        messages.add(said.message)
+        self._similar[key] = messages, said.at
+        if len(messages) < _DIFFERENT:
+            return (*key, about.get("fieldPath", ""), said.message), said.message
+        messages.pop()
+        return key, _COMBINED + said.message
+
+    def _may_say(self, said: Said) -> bool:
+        key = (*_object(said.regarding), said.type)
+        left, at = self._left.get(key) or (_BURST, said.at)
+        left = min(_BURST, left + max(said.at - at, 0.0) * _PER_SECOND)
+        self._left[key] = left - 1 if left >= 1 else left, said.at
+        return left >= 1
+
+
+def _object(about: Mapping[str, str]) -> Key:
+    return tuple(about.get(field, "") for field in ("kind", "namespace", "name", "uid", "apiVersion"))
+
+
+class _Recent(Generic[V]):
+    """The values of those keys that were set last."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._values: OrderedDict[Key, V] = OrderedDict()
+
+    def get(self, key: Key) -> V | None:
+        return self._values.get(key)
+
+    def __setitem__(self, key: Key, value: V) -> None:
+        self._values[key] = value
+        self._values.move_to_end(key)
+        if len(self._values) > self._size:
+            self._values.popitem(last=False)
