@@ -29,6 +29,7 @@ _DOCUMENT = Path(__file__).parents[2] / "docs" / "conformance.md"
 @click.option("--ci", "ci_only", is_flag=True, help="Only the tests that CI runs: they have passed before, and are quick.")
 @click.option("--serial/--parallel", "serial", default=None, help="Only the tests that bear no other beside them; only the others.")
 @click.option("--procs", type=click.IntRange(1), default=2, show_default=True, help="How many tests run at a time.")
+@click.option("--times", type=click.IntRange(1), default=1, help="Run them so often, one run after the other on the same cluster.")
 @click.option("--kubeconfig", type=click.Path(exists=True, path_type=Path), help="Test this cluster instead of bringing one up.")
 @click.option("--report", "path", type=click.Path(path_type=Path), help="Where the report goes.  [docs/conformance.md; with --focus: none]")
 @click.option("--logs", type=click.Path(path_type=Path), help="Where logs go.  [last-run in the cache folder]")
@@ -40,6 +41,7 @@ def main(
     ci_only: bool,
     serial: bool | None,
     procs: int,
+    times: int,
     kubeconfig: Path | None,
     path: Path | None,
     logs: Path | None,
@@ -60,11 +62,20 @@ def main(
     directory = (logs or cache_directory() / "last-run").absolute()
     directory.mkdir(parents=True, exist_ok=True)
     when, began = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), time.monotonic()
-    with _target(chosen, programs, kubeconfig, directory) as target, watched(target.nodes) as footprint:
-        suites = run(programs, target, chosen, processes=procs, directory=directory)
+    outcomes, trouble, measured = [], [], []
+    with _target(chosen, programs, kubeconfig, directory) as target:
+        for number in range(1, times + 1):
+            logs_of_run = directory / f"run-{number}" if times > 1 else directory
+            logs_of_run.mkdir(exist_ok=True)
+            with watched(target.nodes) as footprint:
+                suites = run(programs, target, chosen, processes=procs, directory=logs_of_run)
+            outcomes.append(report.results(suites, chosen))
+            trouble += report.suite_failures(suites)
+            measured += [f"run {number} of {times}: {line}" if times > 1 else line for line in footprint.lines()]
+            click.echo("; ".join((report.summary(outcomes[-1]), *footprint.lines())), err=True)
     seconds = time.monotonic() - began
-    outcome, trouble = report.results(suites, chosen), report.suite_failures(suites)
-    circumstances = report.Run(commit(), release(), when, procs, seconds, target.description, footprint.lines())
+    outcome = report.worst(outcomes)
+    circumstances = report.Run(commit(), release(), when, procs, seconds, target.description, measured)
     text = report.document(catalogue(), outcome, circumstances, trouble)
     (directory / "conformance.md").write_text(text)
     path = path or (None if focus else _DOCUMENT)

@@ -53,6 +53,11 @@ def results(suites: Iterable[Mapping[str, Any]], chosen: Collection[Spec]) -> di
     return {test: found.get(test.name, Result(NOT_RUN)) for test in chosen}
 
 
+def worst(outcomes: Sequence[Mapping[Spec, Result]]) -> dict[Spec, Result]:
+    """Of several runs of the same tests: a test has passed that has passed in all of them, and the first other result counts."""
+    return {test: next((one[test] for one in outcomes if one[test].state != PASSED), last) for test, last in outcomes[-1].items()}
+
+
 def suite_failures(suites: Iterable[Mapping[str, Any]]) -> list[str]:
     """Why the suite's own setup or teardown failed, where it did."""
     found = (

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.conformance.catalogue import Spec
 from tests.conformance.footprint import Footprint
-from tests.conformance.report import NOT_RUN, Result, Run, document, results, suite_failures, summary
+from tests.conformance.report import NOT_RUN, Result, Run, document, results, suite_failures, summary, worst
 
 WATCH, LEASE, POD, OTHER = (
     Spec(capability, False, f"[sig-x] {name} [Conformance]")
@@ -34,6 +34,12 @@ def test_a_chosen_test_has_the_state_that_was_reported() -> None:
 def test_what_the_focus_left_out_is_not_run_and_what_skipped_itself_is_skipped() -> None:
     suites = [{"SpecReports": [spec("watch", "skipped"), spec("lease", "skipped", NumAttempts=1, Failure={"Message": "no nodes"})]}]
     assert results(suites, [WATCH, LEASE]) == {WATCH: Result(NOT_RUN), LEASE: Result("skipped", 2.0, "no nodes")}
+
+
+def test_of_several_runs_the_worst_counts() -> None:
+    first = {WATCH: Result("passed", 1.0), LEASE: Result("failed", 2.0, "no"), POD: Result("passed", 3.0)}
+    second = {WATCH: Result("passed", 4.0), LEASE: Result("passed", 5.0), POD: Result(NOT_RUN)}
+    assert worst([first, second]) == {WATCH: Result("passed", 4.0), LEASE: Result("failed", 2.0, "no"), POD: Result(NOT_RUN)}
 
 
 def test_a_setup_that_fails_is_told() -> None:
