@@ -193,35 +193,57 @@ class Tasks:
 
 
 class Turns:
-    """Turns of the loop for those who come in crowds: so many pass at once, the others one round of the loop after another, in order.
+    """Turns of the loop for those who come in crowds: some go on in a round of it, the others in the following ones, in order.
 
     What a hundred tasks do that one commit, or one packet, has woken together is short in each of them and holds the loop in all: timers
-    and sockets would have to wait for the last of them. A turn is nothing to be given back.
+    and sockets would have to wait for the last of them. One at least goes on in a round; then as many as `at_once`, or as `seconds` of
+    their work leave time for. A turn is nothing to be given back.
     """
 
-    def __init__(self, at_once: int = 8) -> None:
-        self._at_once = self._left = at_once
+    def __init__(self, at_once: int = 8, seconds: float = 0.004) -> None:
+        self._at_once, self._seconds = at_once, seconds
+        self._passed = 0
+        self._until = 0.0
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._late: list[asyncio.Future[None]] = []
+        self._in_round = False
 
     async def take(self) -> None:
         """Go on at once, or when those who came before have had their turn."""
-        if self._left == self._at_once:
-            asyncio.get_running_loop().call_soon(self._next_round)
-        if self._left:
-            self._left -= 1
+        loop = asyncio.get_running_loop()
+        if not self._in_round:
+            self._in_round = True
+            loop.call_soon(self._next_round)
+        if not self._waiting and self._may_pass():
             return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter = loop.create_future()
         self._waiting.append(waiter)
         await waiter
+        while not self._may_pass():
+            waiter = loop.create_future()
+            self._late.append(waiter)
+            await waiter
+
+    def _may_pass(self) -> bool:
+        now = time.perf_counter()
+        if not self._passed:
+            self._until = now + self._seconds
+        elif self._passed >= self._at_once or now > self._until:
+            return False
+        self._passed += 1
+        return True
 
     def _next_round(self) -> None:
-        self._left = self._at_once
-        while self._waiting and self._left:
+        self._passed = woken = 0
+        self._waiting.extendleft(reversed(self._late))
+        self._late.clear()
+        while self._waiting and woken < self._at_once:
             waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_result(None)
-                self._left -= 1
-        if self._left < self._at_once:
+                woken += 1
+        self._in_round = bool(woken)
+        if woken:
             # behind those who have just been woken: the loop looks at timers and sockets between two rounds
             asyncio.get_running_loop().call_soon(self._next_round)
 

@@ -174,3 +174,20 @@ async def test_a_crowd_goes_on_a_few_in_each_round_of_the_loop_and_in_order() ->
             tasks[4].cancel()
     assert passed == [0, 1, 2, 3, 5, 6, 7, 8, 9]
     assert all(after - before <= 3 for before, after in zip([0, *seen], seen, strict=False))
+
+
+async def test_those_who_work_long_go_on_one_in_each_round_and_in_order() -> None:
+    turns, passed = Turns(at_once=4, seconds=0.001), []
+
+    async def one(number: int) -> None:
+        await turns.take()
+        passed.append(number)
+        time.sleep(0.002)  # noqa: ASYNC251 - what holds the loop is the point
+
+    tasks = [asyncio.create_task(one(number)) for number in range(10)]
+    seen = []
+    while len(passed) < 10:
+        await asyncio.sleep(0)
+        seen.append(len(passed))
+    assert passed == list(range(10)) and all(task.done() for task in tasks)
+    assert all(after - before <= 1 for before, after in zip([0, *seen], seen, strict=False))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, cast
 
-from minikube_py.aio import Backoff, Tasks
+from minikube_py.aio import Backoff, Tasks, Turns
 from minikube_py.client import Client
 from minikube_py.client.transport import TransportError
 from minikube_py.meta.errors import Expired, Gone, StatusError
@@ -190,6 +190,8 @@ class Informers:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self.turns = Turns()
+        """For those who follow them: a change wakes many at the same time."""
         self._informers: dict[tuple[ResourceRef, str], Informer[Any]] = {}
         self._tasks = Tasks()
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from minikube_py.aio import Health, cancel
+from minikube_py.aio import Health, Turns, cancel
 from minikube_py.client.transport import TransportError
 from minikube_py.control.informer import Informer
 from minikube_py.control.queue import WorkQueue
@@ -38,11 +38,13 @@ class Reconciler(Protocol):
 class ControlLoop:
     """Drives one reconciler with a number of workers; one key is never worked on twice at once.
 
-    A `queue` of the caller's own takes keys of other origin than the watches; it is closed at the end.
+    A `queue` of the caller's own takes keys of other origin than the watches; it is closed at the end. Loops that share `turns` do not
+    look all at once at what one change means to each of them.
     """
 
-    def __init__(self, reconciler: Reconciler, workers: int = 5, queue: WorkQueue | None = None) -> None:
+    def __init__(self, reconciler: Reconciler, workers: int = 5, queue: WorkQueue | None = None, turns: Turns | None = None) -> None:
         self._reconciler, self._workers, self._queue = reconciler, workers, queue
+        self._turns = turns or Turns()
 
     async def run(self, health: Health) -> None:
         """Wait for the informers, then reconcile until cancelled."""
@@ -78,6 +80,7 @@ class ControlLoop:
         while True:
             key = await queue.get()
             try:
+                await self._turns.take()
                 again = await self._reconciler.reconcile(key)
             except Conflict as error:
                 log.debug("conflict, trying again", extra={"controller": self._reconciler.name, "key": key, "error": str(error)})

@@ -96,7 +96,7 @@ class Controller:
         """Follow and reconcile until cancelled."""
         recorder = asyncio.create_task(self.events.run(), name=f"{self.name} events")
         try:
-            await ControlLoop(self, self.workers).run(health)
+            await ControlLoop(self, self.workers, turns=self.informers.turns).run(health)
         finally:
             await cancel(recorder)
 

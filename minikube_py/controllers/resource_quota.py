@@ -86,7 +86,7 @@ class ResourceQuotaController(Controller):
     async def run(self, health: Health) -> None:
         self._reset()
         try:
-            await ControlLoop(self, self.workers, self._queue).run(health)
+            await ControlLoop(self, self.workers, self._queue, self.informers.turns).run(health)
         finally:
             self._run = object()
             await self._tasks.close()

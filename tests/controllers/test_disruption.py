@@ -11,10 +11,10 @@ import pytest
 
 from minikube_py.controllers import disruption
 from minikube_py.meta.errors import TooManyRequests
-from minikube_py.types.meta import LabelSelector, ObjectMeta, timestamp
+from minikube_py.types.meta import LabelSelector, ObjectMeta, OwnerReference, timestamp
 from minikube_py.types.pod import Pod
 from minikube_py.types.policy import PodDisruptionBudget, PodDisruptionBudgetSpec, PodDisruptionBudgetStatus
-from minikube_py.types.workload import ReplicationController
+from minikube_py.types.workload import Deployment, ReplicationController
 from tests.controllers.builders import LABELS, NOW, pod
 from tests.controllers.harness import Plane, control_plane
 
@@ -89,6 +89,28 @@ async def test_evictions_go_by_the_budget(tmp_path: Path) -> None:
         await plane.run_pod(new, "10.42.0.9")
         await plane.eventually(PodDisruptionBudget, "web", lambda b: b.status.disruptionsAllowed == 1 and not b.status.disruptedPods)
         await evict(plane, pods[1].metadata.name)
+
+
+async def test_the_owner_of_many_pods_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    scale_of = disruption.DisruptionController._scale_of
+
+    def counted(self: disruption.DisruptionController, namespace: str, ref: OwnerReference) -> tuple[str, int]:
+        asked.append(ref.kind)
+        return scale_of(self, namespace, ref)
+
+    only = ("disruption", "deployment", "replicaset", "serviceaccount")
+    async with control_plane(tmp_path, only=only) as plane:
+        spec = {"maxUnavailable": 1, "selector": {"matchLabels": LABELS}}
+        template = {"metadata": {"labels": LABELS}, "spec": {"containers": [{"name": "web", "image": "web:1"}]}}
+        wanted = {"replicas": 20, "selector": {"matchLabels": LABELS}, "template": template}
+        await plane.create(Deployment, {"metadata": {"name": "web"}, "spec": wanted})
+        await plane.count(Pod, 20)
+        monkeypatch.setattr(disruption.DisruptionController, "_scale_of", counted)
+        await plane.create(PodDisruptionBudget, {"metadata": {"name": "web"}, "spec": spec})
+        await plane.eventually(PodDisruptionBudget, "web", lambda b: b.status.expectedPods == 20)
+        # a few looks at most, since a status brings the next
+        assert 2 <= len(asked) <= 10
 
 
 async def test_pods_that_nobody_controls_allow_nothing(tmp_path: Path) -> None:
