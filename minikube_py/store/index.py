@@ -1,10 +1,11 @@
 """The current-state index `live`: which keys exist, as of the rows of the log up to the counter `indexed`.
 
-Why it lags behind the log: a page of it for each key that changes would be a third of what a commit writes. It is brought forward after a
-checkpoint instead, when the changes of many commits share its pages. What flows through: the rows behind `indexed` in, the index out.
+Why it lags behind the log: a page of it for each key that changes would be a third of what a commit writes. It is brought forward between
+commits instead, some hundred rows at a time, which share its pages. What flows through: the rows behind `indexed` in, the index as of the
+newest of them out.
 
-What always holds: `live` has the newest row of each key at or below `indexed`, if that is no tombstone. The tail behind it is short (what
-is written between two checkpoints), so that a start and a range read can look at all of it.
+What always holds: `live` has the newest row of each key at or below `indexed`, if that is no tombstone. The tail behind it is short: a
+start and a range read look at all of it.
 """
 
 from __future__ import annotations

@@ -37,12 +37,15 @@ RESERVATION = 10_000
 
 _BATCH_WRITES = 512
 _BATCH_BYTES = 4 << 20
+_TAIL_ROWS = 500
+"""Rows that the index is behind the log at most, and one batch: each range read of the present looks at them."""
 _CHECKPOINT_FRAMES = 1_000
 """Frames of the write-ahead log after which an idle writer checkpoints."""
 _CHECKPOINT_FRAMES_BUSY = 4_000
 """The same under load: it is copied beside the commits then, until little is left for a checkpoint between two of them."""
 _CHECKPOINT_FRAMES_MOST = 8_000
-"""Where commits wait for that copy: the file of the write-ahead log does not grow beyond 32 MiB and one batch."""
+"""Where commits wait for that copy: the file of the write-ahead log stays under 32 MiB and one batch, if no reader keeps it from beginning
+anew."""
 _COPIES = 2
 """How often it is copied beside the commits: each time what was written during the time before."""
 
@@ -90,7 +93,7 @@ class Writer:
         self._flush_due = False
         self._flush_failed = False
         self._flush_timer: asyncio.TimerHandle | None = None
-        self._frames = 0
+        self._frames = self._tail = 0
         self._copying: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
@@ -174,7 +177,9 @@ class Writer:
             await self._keep_short()
 
     async def _keep_short(self) -> None:
-        """Checkpoint when there is much in the write-ahead log."""
+        """Bring the index forward when many rows are behind it; checkpoint when there is much in the write-ahead log."""
+        if self._tail >= _TAIL_ROWS:
+            await self._bring_forward()
         if self._frames < _CHECKPOINT_FRAMES:
             return
         if self._copying is None:
@@ -334,12 +339,19 @@ class Writer:
             if not job.waiter.done():
                 job.waiter.set_result(result)
 
+    async def _bring_forward(self) -> None:
+        try:
+            await self._connection.run(index.bring_forward)
+        except StoreError as error:
+            # Reads and starts look at a longer tail until the next try.
+            log.error("the index of what exists could not be brought forward, trying again later", extra={"error": str(error)})
+        self._frames += _TAIL_ROWS // 4
+        self._tail = 0
+
     async def _checkpoint(self) -> None:
-        """Copy all that is left, between two batches: nobody may write meanwhile, so that the write-ahead log begins anew after it. The
-        index comes last: its pages fit into the place that has become free, even on a full disk."""
+        """Copy all that is left, between two batches: nobody may write meanwhile, so that the write-ahead log begins anew after it."""
         try:
             whole = not await self._connection.run(compaction.checkpoint)
-            await self._connection.run(index.bring_forward)
         except StoreError as error:
             # The write-ahead log holds everything still; the next try comes after as many frames again.
             log.error("checkpoint failed, trying again later", extra={"error": str(error)})
@@ -363,6 +375,7 @@ class Writer:
 
     def _wrote(self, drafts: Sequence[Draft]) -> None:
         size = sum([len(draft.value) for draft in drafts if draft.value])
+        self._tail += len(drafts)
         self._frames += 3 + len(drafts) + size // schema.PAGE_SIZE
 
 

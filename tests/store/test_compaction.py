@@ -177,8 +177,8 @@ async def test_the_timer_expires_what_was_there_one_turn_ago(store: SQLiteStore)
 
 
 async def test_a_page_costs_what_lives_not_what_was(store: SQLiteStore) -> None:
-    """Two living objects among thousands of dead ones and of old versions: counted in steps of SQLite's machine, not in seconds. (What was
-    written since the last checkpoint is looked at, too.)"""
+    """Two living objects among thousands of dead ones and of old versions: counted in steps of SQLite's machine, not in seconds. (Some
+    hundred rows that the index lacks are looked at, too.)"""
     await store.commit(Write("/r/a", 0, b"x"))
     await store.commit(Write("/r/z", 0, b"x"))
 
@@ -212,9 +212,9 @@ async def test_the_tail_that_the_index_lacks_is_bounded(store: SQLiteStore, tmp_
     connection = sqlite3.connect(f"file:{tmp_path}/data/log.db?mode=ro", uri=True, isolation_level=None)
     longest = 0
     for round_ in range(40):
-        await asyncio.gather(*(store.commit(Write(f"/r/{round_}/{n}", 0, b"x")) for n in range(500)))
+        await asyncio.gather(*(store.commit(Write(f"/r/{round_}/{n}", 0, b"x")) for n in range(200)))
         (tail,) = connection.execute("SELECT count(*) FROM log, meta WHERE name = 'indexed' AND revision > meta.value").fetchone()
         longest = max(longest, tail)
     connection.close()
-    assert 500 <= longest < 10_000
-    assert len((await store.range("/r/")).records) == 20_000
+    assert 200 <= longest < 1_200
+    assert len((await store.range("/r/")).records) == 8_000
