@@ -15,7 +15,7 @@ from minikube_py.controllers.base import Context, Controller, Pace, namespace_is
 from minikube_py.meta.errors import AlreadyExists, Conflict, NotFound, StatusError
 from minikube_py.meta.selectors import having
 from minikube_py.types.meta import ObjectReference
-from minikube_py.types.network import EndpointAddress, EndpointPort, Endpoints, EndpointSubset, Service
+from minikube_py.types.network import HEADLESS_LABEL, EndpointAddress, EndpointPort, Endpoints, EndpointSubset, Service
 from minikube_py.types.pod import Pod, is_ready
 
 CAPACITY = 1000
@@ -96,7 +96,7 @@ def plan(service: Service, pods: Sequence[Pod], current: Endpoints | None, last_
     found, truncated = truncate(subsets(service, pods))
     labels = dict(service.metadata.labels)
     if common.is_headless(service):
-        labels[common.HEADLESS_LABEL] = ""
+        labels[HEADLESS_LABEL] = ""
     labels[_MANAGED_BY] = _MANAGER
     if current is not None:
         over = _OVER_CAPACITY in current.metadata.annotations

@@ -10,7 +10,6 @@ from minikube_py.control import Informer
 from minikube_py.types.network import Service, ServicePort
 from minikube_py.types.pod import Pod, is_terminal
 
-HEADLESS_LABEL = "service.kubernetes.io/headless"
 TRIGGER_ANNOTATION = "endpoints.kubernetes.io/last-change-trigger-time"
 
 

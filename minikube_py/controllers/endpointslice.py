@@ -17,6 +17,7 @@ from minikube_py.meta.selectors import having
 from minikube_py.types.core import Node
 from minikube_py.types.meta import ObjectReference, controller_of, owner_reference
 from minikube_py.types.network import (
+    HEADLESS_LABEL,
     SERVICE_NAME_LABEL,
     Endpoint,
     EndpointConditions,
@@ -31,7 +32,7 @@ from minikube_py.types.pod import Pod, is_ready
 
 MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
 MANAGER = "endpointslice-controller.k8s.io"
-_RESERVED = frozenset({SERVICE_NAME_LABEL, MANAGED_BY_LABEL, common.HEADLESS_LABEL})
+_RESERVED = frozenset({SERVICE_NAME_LABEL, MANAGED_BY_LABEL, HEADLESS_LABEL})
 _NEAR = frozenset({"PreferClose", "PreferSameZone", "PreferSameNode"})
 _ZONE = "topology.kubernetes.io/zone"
 
@@ -236,7 +237,7 @@ def labels_of(service: Service) -> dict[str, str]:
     """The labels that the service's slices bear: its own, and the reserved ones."""
     labels = {k: v for k, v in service.metadata.labels.items() if k not in _RESERVED}
     if common.is_headless(service):
-        labels[common.HEADLESS_LABEL] = ""
+        labels[HEADLESS_LABEL] = ""
     labels[SERVICE_NAME_LABEL] = service.metadata.name
     labels[MANAGED_BY_LABEL] = MANAGER
     return labels

@@ -81,7 +81,8 @@ def _escape(text: str) -> str:
 
 
 def resource_value(pod: Pod, container: Container, ref: ResourceFieldSelector, allocatable: Mapping[str, str]) -> str:
-    """The value of a resourceFieldRef: rounded up in units of the divisor; a limit that is not set is what the node can give."""
+    """The value of a resourceFieldRef: rounded up in units of the divisor. A limit that is not set is the pod's, or what the
+    node can give."""
     if ref.containerName and ref.containerName != container.name:
         everybody = (*pod.spec.containers, *pod.spec.initContainers)
         found = next((c for c in everybody if c.name == ref.containerName), None)
@@ -94,7 +95,9 @@ def resource_value(pod: Pod, container: Container, ref: ResourceFieldSelector, a
     limits, requests = container.resources.limits, container.resources.requests
     value: str | int | float
     if kind == "limits":
-        value = limits.get(name) or allocatable.get(name, "0")
+        whole = pod.spec.resources.limits if pod.spec.resources is not None else {}
+        given = (limits.get(name), whole.get(name))
+        value = next((limit for limit in given if limit and quantity.parse(limit)), allocatable.get(name, "0"))
     else:
         value = requests.get(name, limits.get(name, "0"))
     divisor = quantity.parse(ref.divisor)

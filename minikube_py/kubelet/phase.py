@@ -17,8 +17,8 @@ Status = Mapping[str, Any]
 RESTARTING_ALL = "RestartingAllContainers"
 
 
-def phase(pod: Pod, init: Sequence[Status], main: Sequence[Status], ending: bool) -> str:
-    """The phase; `ending`: nothing of the pod will start again."""
+def phase(pod: Pod, init: Sequence[Status], main: Sequence[Status], *, ending: bool, restarting: bool = False) -> str:
+    """The phase; `ending`: nothing of the pod will start again; `restarting`: all that has ended will."""
     pending, failed, sidecars_pending, running, waiting = False, False, False, 0, 0
     for container, status in zip(pod.spec.initContainers, init, strict=True):
         state = status["state"]
@@ -34,7 +34,7 @@ def phase(pod: Pod, init: Sequence[Status], main: Sequence[Status], ending: bool
         if not ended:
             pending = True
         elif ended["exitCode"] != 0:
-            failed = failed or not _again(pod, container, ended)
+            failed = failed or not (restarting or _again(pod, container, ended))
     stopped = final = succeeded = 0
     for container, status in zip(pod.spec.containers, main, strict=True):
         state = status["state"]
@@ -46,7 +46,7 @@ def phase(pod: Pod, init: Sequence[Status], main: Sequence[Status], ending: bool
             waiting += 1
             continue
         stopped += 1
-        final += not _again(pod, container, ended)
+        final += not (restarting or _again(pod, container, ended))
         succeeded += "terminated" in state and ended["exitCode"] == 0
     if failed:
         return "Failed"

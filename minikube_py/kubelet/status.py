@@ -67,7 +67,8 @@ def generate(pod: Pod, state: PodState, facts: Facts) -> Status:
     if facts.lost and not is_static(pod):
         _lose(pod, init, main)
     _shorten((*init, *main, *ephemeral))
-    phase = facts.phase or phases.phase(pod, init, main, facts.ending)
+    restarting = not facts.ending and planning.restarts_all(pod, state)
+    phase = facts.phase or phases.phase(pod, init, main, ending=facts.ending, restarting=restarting)
     if facts.lost and not is_static(pod) and phase not in _TERMINAL:
         phase = "Failed"  # what was to end has ended, and nobody saw it succeed
     some_run = bool(state.running)

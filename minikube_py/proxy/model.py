@@ -10,10 +10,12 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from minikube_py.types.core import Node
-from minikube_py.types.network import SERVICE_PROXY_NAME_LABEL, Endpoint, EndpointSlice, Service
+from minikube_py.types.network import HEADLESS_LABEL, SERVICE_PROXY_NAME_LABEL, Endpoint, EndpointSlice, Service
 from minikube_py.types.network import ServicePort as PortSpec
 
 _ZONE_LABEL = "topology.kubernetes.io/zone"
+_NOT_OURS = frozenset({SERVICE_PROXY_NAME_LABEL, HEADLESS_LABEL})
+"""Labels of services that the proxy leaves to others, or to nobody."""
 
 
 class Place(NamedTuple):
@@ -126,7 +128,7 @@ def health_check(service: Service, slices: Iterable[EndpointSlice], here: Place,
 def _cluster_ip(service: Service, ipv6: bool) -> str:
     """The address that the proxy is to serve; "" for none."""
     spec = service.spec
-    if spec.type == "ExternalName" or SERVICE_PROXY_NAME_LABEL in service.metadata.labels:
+    if spec.type == "ExternalName" or not _NOT_OURS.isdisjoint(service.metadata.labels):
         return ""
     return next((ip for ip in spec.clusterIPs or (spec.clusterIP,) if _is_family(ip, ipv6)), "")
 

@@ -65,6 +65,9 @@ class EndpointSliceStrategy(Strategy):
     """Some of the addresses behind a service, all of one family."""
 
     def default(self, obj: Obj) -> None:
+        for endpoint in obj.get("endpoints") or ():
+            if endpoint.get("conditions") is None:
+                endpoint["conditions"] = {}
         for port in obj.get("ports") or ():
             if port.get("name") is None:
                 port["name"] = ""

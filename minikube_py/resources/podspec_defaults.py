@@ -189,6 +189,8 @@ def _projected(source: Obj) -> None:
 def _ephemeral(source: Obj) -> None:
     template = source.get("volumeClaimTemplate")
     if template is not None:
+        if template.get("metadata") is None:
+            template["metadata"] = {}  # a Go client sends it back
         default_claim_spec(template.setdefault("spec", {}))
 
 

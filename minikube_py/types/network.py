@@ -161,4 +161,5 @@ class ServiceCIDR(Object, frozen=True):
 
 
 SERVICE_PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
+HEADLESS_LABEL = "service.kubernetes.io/headless"
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"

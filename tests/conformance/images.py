@@ -21,7 +21,7 @@ from tests.conformance.build import Programs
 
 _DAY = timedelta(days=1)
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_TOOLS = ("bash", "curl", "dig", "getent", "hostname", "ip", "nc", "nslookup", "printenv", "ss")  # before busybox's on the path
+_TOOLS = ("bash", "curl", "dig", "getent", "hostname", "ip", "nc", "nslookup", "printenv", "ss", "wget")  # before busybox's on the path
 _SETUID = b"""
 #include <stdio.h>
 #include <unistd.h>

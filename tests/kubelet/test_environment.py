@@ -121,6 +121,13 @@ def test_a_missing_limit_is_what_the_node_has() -> None:
     assert fields.resource_value(of, of.spec.containers[0], ref, {"memory": "4Gi"}) == "4"
 
 
+def test_a_limit_that_a_container_does_not_set_is_the_pods() -> None:
+    of = pod({"resources": {"limits": {"cpu": "0"}}}, resources={"limits": {"cpu": "500m", "memory": "64Mi"}})
+    for resource, value in (("limits.cpu", "500"), ("limits.memory", str(64 << 20)), ("limits.ephemeral-storage", "7")):
+        ref = ResourceFieldSelector(resource=resource, divisor="1m" if resource == "limits.cpu" else "0")
+        assert fields.resource_value(of, of.spec.containers[0], ref, {"cpu": "2", "memory": "4Gi", "ephemeral-storage": "7"}) == value
+
+
 def test_maps_are_written_sorted_and_quoted() -> None:
     assert fields.format_map({"b": 'x"\n', "a": "1"}) == 'a="1"\nb="x\\"\\n"'
 

@@ -354,6 +354,26 @@ async def test_one_container_s_end_restarts_the_whole_pod_in_its_sandbox(node: A
     assert len(await node.cri.list_pod_sandboxes()) == 1
 
 
+async def test_a_sidecar_s_end_restarts_the_whole_pod(node: Agent) -> None:
+    rules = [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}}]
+    script = "if [ -e /v/was ]; then sleep 1000; fi; touch /v/was; sleep 1; exit 88"
+    volume = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    await node.create(
+        "all",
+        SLEEP,
+        initContainers=[
+            {"name": "first", "command": ["true"]},
+            {"name": "cause", "command": ["sh", "-c", script], "restartPolicy": "Always", "restartPolicyRules": rules, **volume},
+        ],
+        volumes=[{"name": "v", "emptyDir": {}}],
+        restartPolicy="Never",
+        terminationGracePeriodSeconds=1,
+    )
+    names = ("first", "cause", "main")
+    pod = await node.wait("all", lambda p: p.status.containerStatuses and all(status(p, name).restartCount == 1 for name in names), 30)
+    assert pod.status.phase == "Running" and status(pod, "cause").lastState.terminated.exitCode == 88
+
+
 async def test_what_a_pod_writes_becomes_its_environment_and_its_name(node: Agent) -> None:
     volume = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
     ref = {"fileKeyRef": {"volumeName": "v", "path": "made/env", "key": "WORD"}}

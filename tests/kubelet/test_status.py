@@ -225,6 +225,17 @@ def test_containers_that_are_all_restarted_wait_and_tell_how_they_ended() -> Non
     assert condition(removed, "Initialized")["status"] == "True" and condition(removed, "AllContainersRestarting")["status"] == "False"
 
 
+def test_a_pod_that_a_sidecar_restarts_has_not_ended_when_its_containers_have() -> None:
+    rules = [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}}]
+    sidecar = {"name": "s", "restartPolicy": "Always", "restartPolicyRules": rules}
+    of = pod({}, initContainers=[{"name": "i"}, sidecar], restartPolicy="Never")
+    init, killed = container(of, "i", RunState.EXITED, code=0), container(of, state=RunState.EXITED, code=137)
+    cause = container(of, "s", RunState.EXITED, code=88)
+    assert generate(of, state(init, cause, killed))["phase"] == "Running"
+    assert generate(of, state(init, cause, killed), ending=True)["phase"] == "Failed"
+    assert generate(of, state(init, container(of, "s", RunState.EXITED, code=1), killed))["phase"] == "Failed"
+
+
 def test_messages_of_ended_containers_are_bounded_together() -> None:
     of = pod(*({"name": f"c{i}"} for i in range(6)), restartPolicy="Never")
     records = [msgspec.structs.replace(container(of, f"c{i}", RunState.EXITED), message="x" * 4096) for i in range(6)]

@@ -90,6 +90,7 @@ async def test_empty_dirs_on_disk_and_in_memory_belong_to_the_group(node: Agent)
     await node.exec(pod, "sh", "-c", "echo x > /d/file; echo x > /m/file")
     assert (await node.exec(pod, "stat", "-c", "%g", "/d/file", "/m/file")).split() == ["2000", "2000"]
     assert "tmpfs /m " in await node.exec(pod, "cat", "/proc/mounts")
+    assert (await node.exec(pod, "stat", "-c", "%a", "/d", "/m")).split() == ["2777", "3777"]
     directory = node.options.pod_dir(pod.metadata.uid)
     await node.delete("web")
     await node.gone("web")

@@ -55,10 +55,10 @@ def test_local_policies_see_this_node_only() -> None:
 def test_headless_external_name_and_foreign_proxy_services_have_no_ports() -> None:
     assert service_ports(service(clusterIP="None", clusterIPs=["None"]), [], HERE) == ()
     assert service_ports(service(type="ExternalName", clusterIP="", clusterIPs=[]), [], HERE) == ()
-    labelled = msgspec.structs.replace(
-        service(), metadata=msgspec.structs.replace(service().metadata, labels={"service.kubernetes.io/service-proxy-name": "x"})
-    )
-    assert service_ports(labelled, [], HERE) == ()
+    for label in ("service-proxy-name", "headless"):
+        labels = {f"service.kubernetes.io/{label}": ""}
+        labelled = msgspec.structs.replace(service(), metadata=msgspec.structs.replace(service().metadata, labels=labels))
+        assert service_ports(labelled, [], HERE) == ()
 
 
 def test_the_other_family_is_not_served() -> None:

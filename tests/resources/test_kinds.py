@@ -325,6 +325,12 @@ def test_every_strategy_leaves_a_defaulted_object_alone() -> None:
         assert again == given, kind.ref
 
 
+def test_an_endpoint_of_a_slice_always_has_conditions() -> None:
+    kind = resource("endpointslices", "discovery.k8s.io")
+    new = created(kind, obj(kind, addressType="IPv4", endpoints=[{"addresses": ["10.0.0.1"]}]))
+    assert new["endpoints"] == [{"addresses": ["10.0.0.1"], "conditions": {}}]
+
+
 def test_deprecated_kinds_say_so() -> None:
     assert resource("endpoints").deprecation == "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
     assert resource("pods").deprecation == ""

@@ -73,6 +73,12 @@ def test_defaults_are_upstreams() -> None:
     }
 
 
+def test_the_template_of_a_claim_always_has_metadata() -> None:
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    new = created(PODS, pod(volumes=[{"name": "v", "ephemeral": {"volumeClaimTemplate": {"spec": claim}}}]))
+    assert new["spec"]["volumes"][0]["ephemeral"]["volumeClaimTemplate"] == {"metadata": {}, "spec": {**claim, "volumeMode": "Filesystem"}}
+
+
 def test_defaulting_twice_is_defaulting_once() -> None:
     once = created(
         PODS, pod(volumes=[{"name": "v", "downwardAPI": {"items": [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]}}])

@@ -36,11 +36,17 @@ def empty_dir(pod: Pod, volume: Volume, source: EmptyDirSource, path: Path, read
     path.mkdir(parents=True, exist_ok=True)
     if in_memory and not mounts.is_mount(path):
         mounts.tmpfs(path, _memory_size(pod, source, memory))
-    path.chmod(0o777)
+    _open_to_everybody(path)
     if (group := pod.spec.securityContext.fsGroup) is not None:
         ownership.apply(path, group)
     ready.parent.mkdir(parents=True, exist_ok=True)
     ready.touch()
+
+
+def _open_to_everybody(path: Path) -> None:
+    """Let everybody write. What lies in memory is made so, with the sticky bit, which stays: nobody removes the files of others there."""
+    if path.stat().st_mode & 0o777 != 0o777:
+        path.chmod(0o777)
 
 
 def _memory_size(pod: Pod, source: EmptyDirSource, memory: int) -> int:
@@ -56,7 +62,7 @@ def files(pod: Pod, volume: Volume, content: Files, path: Path) -> None:
     if volume.configMap is None and not mounts.is_mount(path):
         mounts.tmpfs(path)
     if not (path / atomic.DATA).is_symlink():
-        path.chmod(0o777)
+        _open_to_everybody(path)
         for point in nested_mount_points(pod, volume.name):
             (path / point).mkdir(parents=True, exist_ok=True, mode=0o755)
         if group is not None:
