@@ -18,6 +18,7 @@ from tests.support.waiting import eventually
 UNIT = "minikube-py-agent"
 DATA = "/var/lib/minikube-py-node"  # not that of the server's own node
 SERVER = "192.168.77.2"
+NODE = "worker"  # the machine's own name is the server's too, and no node gets a certificate of that
 
 NETWORK = f"""
 set -e
@@ -52,7 +53,7 @@ def joining(guest: Guest) -> Iterator[str]:
         token = guest.out(f"{INSIDE} {PROGRAM}/bin/minikube-py token create --data-dir /var/lib/control", timeout=10 * STRETCH)
         guest.run(f"mkdir -p {DATA}/agent && cp -r /var/lib/minikube-py/agent/images {DATA}/agent")
         guest.run("systemctl stop control", timeout=10 * STRETCH)
-        yield f"server: https://{SERVER}:6443\ntoken: {token}\ndata-dir: {DATA}\n"
+        yield f"server: https://{SERVER}:6443\ntoken: {token}\ndata-dir: {DATA}\nnode-name: {NODE}\n"
     finally:
         guest.run(f"systemctl stop {UNIT} forward.socket forward", check=False, timeout=10 * STRETCH)
         guest.run(AWAY, check=False, timeout=10 * STRETCH)
@@ -77,8 +78,8 @@ def test_the_unit_is_active_when_its_node_is_part_of_the_cluster_and_not_before(
     guest.run(f"systemctl start {UNIT}", timeout=30 * STRETCH)
     kubectl = guest.kubectl()
     # no waiting: what systemd calls active is registered, and is reached by the API server
-    assert kubectl.get("nodes")["items"][0]["metadata"]["name"] == "guest"
-    assert kubectl("get", "--raw", "/api/v1/nodes/guest/proxy/healthz") == "ok"
+    assert kubectl.get("nodes")["items"][0]["metadata"]["name"] == NODE
+    assert kubectl("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/healthz") == "ok"
     found = shown(guest, "ActiveState", "SubState", "NRestarts", "Result", "KillMode", unit=UNIT)
     assert found == {"ActiveState": "active", "SubState": "running", "NRestarts": "0", "Result": "success", "KillMode": "process"}
 
