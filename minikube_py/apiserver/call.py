@@ -16,7 +16,10 @@ from minikube_py.types.meta import ResourceRef
 
 
 class Call(msgspec.Struct):
-    """`ref` is the served version that was asked for (the hub, or one that is converted); `warnings` collects what the answer warns of."""
+    """`ref` is the served version that was asked for (the hub, or one that is converted); `warnings` collects what the answer warns of.
+
+    `committing` tells that a write was handed to the log: it is made even if the request is cancelled from then on.
+    """
 
     request: Request
     info: RequestInfo
@@ -24,6 +27,7 @@ class Call(msgspec.Struct):
     ref: ResourceRef
     output: Output = PLAIN
     warnings: list[str] = msgspec.field(default_factory=list)
+    committing: bool = False
 
     @property
     def user_agent(self) -> str:

@@ -60,6 +60,7 @@ class Committer:
         return await self._commit(call, resource, Write(key, expected, None, call.actor, _durability(call, resource)))
 
     async def _commit(self, call: Call, resource: Resource, write: Write) -> Record:
+        call.committing = True
         try:
             record = await self.store.commit(write)
         except StoreFull as error:

@@ -7,13 +7,14 @@ object, one that does gets 409. What always holds: a write that changes nothing 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import orjson
 
 from minikube_py.aio import Clock
 from minikube_py.apiserver import objectmeta
-from minikube_py.apiserver.api import AdmissionPlugin, AdmissionRequest, Allocator, Operation
+from minikube_py.apiserver.api import AdmissionPlugin, AdmissionRequest, Allocator, Operation, Undo
 from minikube_py.apiserver.cache import Cache, Entry
 from minikube_py.apiserver.call import Call
 from minikube_py.apiserver.commit import Committer, serialise, with_revision
@@ -88,9 +89,8 @@ class Writer:
             await self._admission.validate(admission)
             call.warnings += strategy.warnings(obj, None)
             return await self._store_new(call, obj, generated, options.dry_run)
-        except BaseException:
-            for undo in (*undos, *admission.undos):
-                await undo()
+        except BaseException as error:
+            await _take_back((*undos, *admission.undos), call, error)
             raise
 
     async def _store_new(self, call: Call, obj: Obj, generated: bool, dry_run: bool) -> bytes:
@@ -206,9 +206,8 @@ class Writer:
             if new == old and orjson.dumps(new, option=orjson.OPT_SORT_KEYS) == orjson.dumps(old, option=orjson.OPT_SORT_KEYS):
                 return entry.value
             value = await self._store_changed(call, entry, new, old, options.dry_run, bool(given))
-        except BaseException:
-            for undo in (*undos, *admission.undos):
-                await undo()
+        except BaseException as error:
+            await _take_back((*undos, *admission.undos), call, error)
             raise
         if allocator is not None and not options.dry_run:
             await allocator.release(old, new)
@@ -291,3 +290,12 @@ def ends_deletion(new: Obj, old: Obj) -> bool:
     if not old_meta.get("deletionTimestamp") or new["metadata"].get("finalizers") or old_meta.get("deletionGracePeriodSeconds"):
         return False
     return new["kind"] != "Namespace" or new["apiVersion"] != "v1" or not (new.get("spec") or {}).get("finalizers")
+
+
+async def _take_back(undos: Iterable[Undo], call: Call, error: BaseException) -> None:
+    """What a write was promised, if it has failed. One that was cancelled on its way into the log is made all the same: should it fail
+    there, the repair of allocations and quotas lets go what is held for nothing."""
+    if call.committing and isinstance(error, asyncio.CancelledError):
+        return
+    for undo in undos:
+        await undo()

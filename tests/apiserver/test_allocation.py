@@ -164,6 +164,22 @@ async def test_a_refused_create_leaves_nothing_behind(server: ApiUnderTest) -> N
     assert await held_ports(server) == set()
 
 
+async def test_whoever_goes_away_in_the_middle_leaves_no_service_without_its_address_and_ports(server: ApiUnderTest) -> None:
+    client = server.client()
+    for rounds in range(60):
+        creating = asyncio.create_task(create(client, f"cut-{rounds}", type="NodePort"))
+        await asyncio.sleep(rounds * 0.0003)
+        creating.cancel()
+        await asyncio.wait([creating])
+    await create(client, "after")
+    services = (await client.list(Service, "default")).items
+    assert len(services) > 1
+    held, ports = await addresses(client), await held_ports(server)
+    for one in services:
+        assert held[one.spec.clusterIP] == one.metadata.name
+        assert ports >= {port.nodePort for port in one.spec.ports if port.nodePort}
+
+
 async def test_a_dry_run_takes_nothing(server: ApiUnderTest) -> None:
     answer = await server.http("POST", "/api/v1/namespaces/default/services?dryRun=All", service("web", type="NodePort"))
     assert answer.status == 201
