@@ -130,7 +130,8 @@ def test_what_eviction_reads_is_what_the_machine_uses(guest: Guest, kubectl: Kub
     used, processes = found["pods"][uid]
     assert 50 * MIB < used < 80 * MIB and processes >= 2
     available, total = found["signals"]["memory.available"]
-    assert total == found["MemTotal"] and available == total - found["used"]
+    # one was read a moment after the other
+    assert total == found["MemTotal"] and abs(available - (total - found["used"])) < 4 * MIB
     # the two ways to count what is free are near one another
     assert abs(available - found["MemAvailable"]) < 0.25 * total
     assert {"nodefs.available", "nodefs.inodesFree", "pid.available"} <= set(found["signals"])
