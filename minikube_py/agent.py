@@ -32,12 +32,13 @@ from minikube_py.lifetime import Program, StartError
 from minikube_py.meta import clustersettings
 from minikube_py.meta.bootstraptoken import JoinToken, parse_join_token
 from minikube_py.meta.clustersettings import ClusterSettings, InvalidSettings
-from minikube_py.meta.errors import Forbidden, StatusError, Unauthorized
+from minikube_py.meta.errors import Forbidden, NotFound, StatusError, Unauthorized
 from minikube_py.node import Node, NodeOptions, NodeStartError
 from minikube_py.pki import contexts
 from minikube_py.pki.issue import LeafSpec, Usage
 from minikube_py.types.certificates import CLIENT_SIGNER, KUBELET_CLIENT_SIGNER, KUBELET_SERVING_SIGNER
 from minikube_py.types.core import ConfigMap
+from minikube_py.types.core import Node as NodeView
 
 log = logging.getLogger(__name__)
 
@@ -166,6 +167,8 @@ class Agent(Program):
             HttpTransport(self._config.server, contexts.client_context(authority), token=token.token, agent="minikube-py-agent")
         )
         try:
+            if self._kubelet_identity in missing:
+                await self._check_name(client)
             async with asyncio.TaskGroup() as group:
                 for one in missing:
                     group.create_task(self._obtain(client, one), name=f"obtain {one.name}")
@@ -173,6 +176,25 @@ class Agent(Program):
             raise errors.exceptions[0] from None
         finally:
             await client.close()
+
+    async def _check_name(self, client: Client) -> None:
+        """Raises JoinRefused where another machine is a node of this name and lives: copies of one machine have its host name too."""
+
+        async def look() -> NodeView | None:
+            try:
+                return await client.get(NodeView, self._name)
+            except NotFound:
+                return None
+
+        node = await self._patiently(look)
+        if node is None or not any(one.type == "Ready" and one.status == "True" for one in node.status.conditions):
+            return
+        addresses = [one.address for one in node.status.addresses if one.type == "InternalIP"]
+        if self._ip not in addresses:
+            raise JoinRefused(
+                f"the cluster has a node {self._name} already, at {', '.join(addresses)}, and it is ready: give this machine another name "
+                f"with --node-name, or take that one out with 'kubectl delete node {self._name}'"
+            )
 
     async def _obtain(self, client: Client, wanted: Wanted) -> None:
         try:

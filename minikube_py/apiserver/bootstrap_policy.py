@@ -188,6 +188,8 @@ minikube-py:certificatesigningrequests:nodeproxyclient
     create certificates.k8s.io certificatesigningrequests/nodeproxyclient
 minikube-py:certificatesigningrequests:selfnodeserving
     create certificates.k8s.io certificatesigningrequests/selfnodeserving
+minikube-py:get-nodes
+    get core nodes
 minikube-py:node-certificate-approver
     approve certificates.k8s.io signers kubernetes.io/kube-apiserver-client,kubernetes.io/kubelet-serving
 """
@@ -461,6 +463,7 @@ auto-approve-csrs-for-group=system:certificates.k8s.io:certificatesigningrequest
 auto-approve-renewals-for-nodes=system:certificates.k8s.io:certificatesigningrequests:selfnodeclient group:system:nodes
 minikube-py:certificatesigningrequests:nodeproxyclient group:system:bootstrappers group:system:nodes
 minikube-py:certificatesigningrequests:selfnodeserving group:system:nodes
+minikube-py:get-nodes group:system:bootstrappers
 minikube-py:node-certificate-approver account:kube-system/certificate-controller
 """
 

@@ -1,8 +1,9 @@
 """The form in which stored objects go out: as they are, in another served version, as a Table, as metadata only, as YAML.
 
 What always holds: an object that is asked for in its stored version as JSON goes out as the bytes that the cache holds, unparsed; a list
-is those bytes joined, in pieces of about 128 KiB. Everything else is made from the bytes, and kept while it is likely to be asked again.
-What takes long for a long list (rows of a Table, YAML) is made piece by piece too, since others have their turn between two.
+is those bytes joined, in pieces of about 128 KiB, each without its version and kind, which the list has (Go's typed lists are so too).
+Everything else is made from the bytes, and kept while it is likely to be asked again. What takes long for a long list (rows of a Table,
+YAML) is made piece by piece too, since others have their turn between two.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _TURN_ROWS = 32
 _TURN_YAML = 2
 """Objects in a piece of YAML: about 5 ms."""
 _KEPT_CONVERSIONS = 4096
+
+Buffer = bytes | memoryview
 
 
 class Presenter:
@@ -81,17 +84,21 @@ class Presenter:
                 return Response(200, *self._encode(call, self._table(call, values, meta)), headers=headers)
             return self._rows(call, values, meta, headers)
         if call.output.transform:
-            values = [tables.partial(value, call.output.version) for value in values]
             kind, api_version = "PartialObjectMetadataList", f"meta.k8s.io/{call.output.version}"
+            items = [memoryview(tables.partial(value, call.output.version))[1:] for value in values]
         else:
             kind, api_version = f"{ref.kind}List", ref.api_version
+            items = _untyped(values, ref)
         if call.output.media == YAML:
-            return Response(200, content_type=YAML, headers=headers, stream=_yaml_pieces(kind, api_version, meta, values), finite=True)
+            return Response(200, content_type=YAML, headers=headers, stream=_yaml_pieces(kind, api_version, meta, items), finite=True)
         head = b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[' % (kind.encode(), api_version.encode(), meta)
-        size = len(head) + sum(map(len, values)) + max(len(values) - 1, 0) + 2
+        if not items:
+            return Response(200, head + b"]}", headers=headers)
+        head += b"{"
+        size = len(head) + sum(map(len, items)) + 2 * (len(items) - 1) + 2
         if size <= PIECE:
-            return Response(200, b"%b%b]}" % (head, b",".join(values)), headers=headers)
-        return Response(200, stream=_pieces(head, values), headers={**headers, "Content-Length": str(size)}, finite=True)
+            return Response(200, b"%b%b]}" % (head, b",{".join(items)), headers=headers)
+        return Response(200, stream=_pieces(head, items, between=b",{"), headers={**headers, "Content-Length": str(size)}, finite=True)
 
     def _rows(self, call: Call, values: Sequence[bytes], meta: bytes, headers: dict[str, str]) -> Response:
         """A list as a Table."""
@@ -126,23 +133,29 @@ def to_yaml(value: bytes) -> bytes:
     return yaml.dump(orjson.loads(value), Dumper=dumper, sort_keys=True, allow_unicode=True, default_flow_style=False).encode()
 
 
-async def _pieces(head: bytes, values: Iterable[bytes], most: int = 0) -> AsyncIterator[bytes]:
+def _untyped(values: Sequence[bytes], ref: ResourceRef) -> list[memoryview]:
+    """Objects without their version and kind, each from behind its opening brace."""
+    typed = b'{"apiVersion":"%b","kind":"%b",' % (ref.api_version.encode(), ref.kind.encode())
+    return [memoryview(value)[len(typed) if value.startswith(typed) else 1 :] for value in values]
+
+
+async def _pieces(head: bytes, values: Iterable[Buffer], most: int = 0, between: bytes = b",") -> AsyncIterator[bytes]:
     """A list's bytes, in pieces of about PIECE and (unless it is 0) of `most` values."""
-    parts: list[bytes] = []
+    parts: list[Buffer] = []
     size = 0
     lead = head
     for value in values:
         parts.append(value)
         size += len(value)
         if size >= PIECE or len(parts) == most:
-            yield lead + b",".join(parts)
-            lead, parts, size = b",", [], 0
-    yield (lead if parts or lead is head else b"") + b",".join(parts) + b"]}"
+            yield lead + between.join(parts)
+            lead, parts, size = between, [], 0
+    yield (lead if parts or lead is head else b"") + between.join(parts) + b"]}"
 
 
-async def _yaml_pieces(kind: str, api_version: str, meta: bytes, values: Sequence[bytes]) -> AsyncIterator[bytes]:
+async def _yaml_pieces(kind: str, api_version: str, meta: bytes, items: Sequence[memoryview]) -> AsyncIterator[bytes]:
     """A list as to_yaml would tell it whole: the fields in order, each item an entry of the sequence."""
-    yield to_yaml(orjson.dumps({"apiVersion": api_version})) + (b"items:\n" if values else b"items: []\n")
-    for start in range(0, len(values), _TURN_YAML):
-        yield to_yaml(b"[%b]" % b",".join(values[start : start + _TURN_YAML]))
+    yield to_yaml(orjson.dumps({"apiVersion": api_version})) + (b"items:\n" if items else b"items: []\n")
+    for start in range(0, len(items), _TURN_YAML):
+        yield to_yaml(b"[{%b]" % b",{".join(items[start : start + _TURN_YAML]))
     yield to_yaml(b'{"kind":"%b","metadata":%b}' % (kind.encode(), meta))

@@ -306,6 +306,16 @@ def test_without_a_good_token_nobody_joins(cluster: Nodes, tmp_path: Path) -> No
         assert not (directory / "data" / "agent" / "pki").exists()
 
 
+def test_two_machines_of_one_name_are_not_one_node(cluster: Nodes, tmp_path: Path) -> None:
+    """As copies of a machine are, which all have its host name."""
+    name = cluster.server.namespace
+    copy = stranger(cluster, tmp_path, cluster.join_token())
+    copy.flags = ("--node-name", name)
+    said = copy.refuses()
+    assert f"the cluster has a node {name} already, at {cluster.server.ip}, and it is ready" in said and "--node-name" in said
+    assert not (tmp_path / "data" / "agent" / "pki").exists()
+
+
 def test_the_secret_is_not_shown_to_a_server_that_is_not_the_clusters(cluster: Nodes, tmp_path: Path) -> None:
     key, certificate = tmp_path / "key", tmp_path / "crt"
     impostor = issue.make_authority("impostor", datetime.datetime.now(datetime.UTC))

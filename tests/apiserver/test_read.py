@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 import yaml
 
-from minikube_py.types.core import ConfigMap
+from minikube_py.apiserver.present import PIECE
+from minikube_py.types.core import ConfigMap, Event
 from tests.support.api import ApiUnderTest
 
 CONFIGMAPS = "/api/v1/namespaces/default/configmaps"
@@ -277,3 +278,28 @@ async def test_head_is_a_get_without_its_body(server: ApiUnderTest) -> None:
     await fill(server, 1)
     answer = await server.http("HEAD", CONFIGMAPS + "/c000")
     assert answer.status == 200 and answer.body == b"" and int(answer.headers["Content-Length"]) > 100
+
+
+async def test_a_list_tells_version_and_kind_once(server: ApiUnderTest) -> None:
+    """As Go's typed lists do; metadata alone, and what is got alone, is typed each."""
+    await fill(server, 300, size=1000)
+    whole = await server.http("GET", CONFIGMAPS)
+    assert int(whole.headers["Content-Length"]) == len(whole.body) > PIECE
+    listed = whole.json
+    assert listed["kind"] == "ConfigMapList" and names(listed) == [f"c{number:03}" for number in range(300)]
+    assert {tuple(item) for item in listed["items"]} == {("metadata", "data")}
+    few = (await server.http("GET", CONFIGMAPS + "?limit=2")).json
+    assert len(few["items"]) == 2 and "kind" not in few["items"][1]
+    as_yaml = yaml.safe_load((await server.http("GET", CONFIGMAPS + "?limit=3", headers={"Accept": "application/yaml"})).body)
+    assert [sorted(item) for item in as_yaml["items"]] == [["data", "metadata"]] * 3
+    partial = (await server.http("GET", CONFIGMAPS + "?limit=2", headers={"Accept": PARTIAL})).json
+    assert [(item["kind"], item["apiVersion"]) for item in partial["items"]] == [("PartialObjectMetadata", "meta.k8s.io/v1")] * 2
+    assert (await server.http("GET", f"{CONFIGMAPS}/c000")).json["kind"] == "ConfigMap"
+
+
+async def test_a_list_in_another_served_version_does_too(server: ApiUnderTest) -> None:
+    body = {"involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"}, "reason": "R", "message": "m"}
+    await server.client().create(Event, {"metadata": {"name": "e"}, **body}, "default")
+    listed = (await server.http("GET", "/apis/events.k8s.io/v1/namespaces/default/events")).json
+    (item,) = listed["items"]
+    assert listed["kind"] == "EventList" and "kind" not in item and "apiVersion" not in item and item["note"] == "m"
