@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from bisect import bisect_right
 from collections.abc import Sequence
+from operator import attrgetter
+from time import perf_counter
 from typing import NamedTuple
 
 from minikube_py.aio import Clock
@@ -21,7 +24,7 @@ from minikube_py.apiserver.negotiate import TABLE
 from minikube_py.apiserver.options import Continue, ListOptions
 from minikube_py.apiserver.present import Presenter
 from minikube_py.apiserver.selection import interest
-from minikube_py.apiserver.watch import Encode, EncodeBookmark, Interest, Progress, bookmark, bookmark_line, select, watch
+from minikube_py.apiserver.watch import Encode, EncodeBookmark, Interest, Progress, bookmark, bookmark_line, candidates, select, watch
 from minikube_py.meta.errors import Expired, Timeout
 from minikube_py.store.api import Compacted, FutureRevision, Store
 
@@ -30,6 +33,9 @@ _WAIT = 3.0
 
 _WATCH_SECONDS = 1800.0
 _PAGE = 500
+_TURN, _TURN_ENTRIES = 0.004, 64
+"""Seconds after which a list gives others their turn, and how many entries are looked at between two looks at the clock."""
+_key = attrgetter("key")
 _TOO_OLD = "The resourceVersion for the provided list is too old."
 _TOO_OLD_CONTINUE = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue "
@@ -120,19 +126,25 @@ class Reader:
         if revision and revision < self._store.floor:
             raise self._expired(resume)
         if not revision or objects.revision <= revision:
-            return self._from_cache(objects, chosen, resume, limit, revision or self._cache.revision)
+            return await self._from_cache(objects, chosen, resume, limit, revision or self._cache.revision)
         try:
             return await self._from_log(objects, chosen, resume, limit, revision)
         except Compacted:
             raise self._expired(resume) from None
 
-    def _from_cache(self, objects: ResourceCache, chosen: Interest, resume: Continue | None, limit: int, revision: int) -> Selected:
-        found = select(objects, chosen)
+    async def _from_cache(self, objects: ResourceCache, chosen: Interest, resume: Continue | None, limit: int, revision: int) -> Selected:
         prefix = objects.resource.prefix
+        entries = candidates(objects, chosen)
         if resume is not None:
-            start = prefix + resume.start
-            found = [entry for entry in found if entry.key > start]
-        found = found if isinstance(found, list) else list(found)
+            entries = entries[bisect_right(entries, prefix + resume.start, key=_key) :]
+        found: list[Entry] = []
+        until = perf_counter() + _TURN
+        for start in range(0, len(entries), _TURN_ENTRIES):
+            # a selector may have to look into every one of them
+            if perf_counter() > until:
+                await asyncio.sleep(0)
+                until = perf_counter() + _TURN
+            found += select(entries[start : start + _TURN_ENTRIES], chosen)
         if not limit or len(found) <= limit:
             return Selected(found, revision)
         token = options.encode_continue(revision, found[limit - 1].key[len(prefix) :])

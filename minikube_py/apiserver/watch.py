@@ -62,14 +62,17 @@ class Interest(NamedTuple):
         return self.matches is not None or self.node is not None
 
 
-def select(cache: ResourceCache, interest: Interest) -> Iterable[Entry]:
-    """The current objects of interest, in key order: what a list answers."""
+def candidates(cache: ResourceCache, interest: Interest) -> Sequence[Entry]:
+    """The current objects among which those of interest are, in key order. Not to be changed; stays as it is when objects change."""
     if interest.name is not None and (interest.namespace is not None or not cache.resource.ref.namespaced):
         entry = cache.get(interest.namespace or "", interest.name)
-        found: Iterable[Entry] = () if entry is None else (entry,)
-    else:
-        found = cache.entries(interest.namespace, node=interest.node)
-    return [entry for entry in found if interest.place(entry) and interest.content(entry)]
+        return () if entry is None else (entry,)
+    return cache.entries(interest.namespace, node=interest.node)
+
+
+def select(entries: Iterable[Entry], interest: Interest) -> list[Entry]:
+    """Those of interest."""
+    return [entry for entry in entries if interest.place(entry) and interest.content(entry)]
 
 
 class Progress:
@@ -165,7 +168,7 @@ class _Watcher:
         seen = self._cache.revision if since is None else since
         if since is None:
             # What is current is fixed here, before anything is awaited; the ring or the log tells what comes after.
-            for chunk in _join(self._initial(select(self._source, self._interest))):
+            for chunk in _join(self._initial(select(candidates(self._source, self._interest), self._interest))):
                 yield chunk
             if mark_initial:
                 yield self._encode_bookmark(seen, True)

@@ -14,7 +14,7 @@ import pytest
 
 from minikube_py.apiserver.cache import Bounds
 from minikube_py.apiserver.entries import Entry
-from minikube_py.apiserver.watch import Interest, select, watch
+from minikube_py.apiserver.watch import Interest, candidates, select, watch
 from minikube_py.store.api import Write
 
 from .support_cache import CONFIGMAPS, NODES, PODS, Cluster, Lines, cluster, encode, short
@@ -123,7 +123,7 @@ async def test_a_kubelet_hears_of_its_pods_only(tmp_path: Path) -> None:
             deleted = await c.delete(PODS, "ns", "mine")
             assert await reading == [("ADDED", "new", bound.revision), ("DELETED", "mine", deleted.revision)]
         assert set(looked) == {"mine", "new"}, "other nodes' pods are not even looked at"
-        assert [entry.name for entry in select(c.cache.of(PODS), interest)] == ["new"]
+        assert [entry.name for entry in select(candidates(c.cache.of(PODS), interest), interest)] == ["new"]
 
 
 async def test_many_watchers_hear_the_same_bytes(tmp_path: Path) -> None:
@@ -333,14 +333,14 @@ async def test_whoever_follows_a_selector_ends_with_the_list(tmp_path: Path, see
         stop.set()
         await c.put(PODS, "a", "k", labels={"app": "web"}, spec={"nodeName": "one"})
         for interest, states in zip(interests * 2, await asyncio.gather(*followers), strict=True):
-            expected = {entry.key: entry.revision for entry in select(c.cache.of(PODS), interest)}
+            expected = {entry.key: entry.revision for entry in select(candidates(c.cache.of(PODS), interest), interest)}
             assert states == expected
 
 
 async def follow(c: Cluster, interest: Interest, stop: asyncio.Event, rng: random.Random) -> dict[str, int]:
     """A client: lists, watches from there, takes it slowly, starts again where it was cut off."""
     seen = c.cache.revision
-    state = {entry.key: entry.revision for entry in select(c.cache.of(PODS), interest)}
+    state = {entry.key: entry.revision for entry in select(candidates(c.cache.of(PODS), interest), interest)}
     while True:
         last = stop.is_set()
         # Resuming at a bookmark, or at the last event, is what clients do.
