@@ -25,9 +25,9 @@ def test_the_tables_hold_all_of_upstreams_roles() -> None:
     policy = bootstrap_roles.objects()
     controllers = [r["metadata"]["name"] for r in policy.cluster_roles if r["metadata"]["name"].startswith("system:controller:")]
     # upstream v1.36.0: 31 general roles and 38 controllers', 12 general bindings and one a controller
-    # ours are 5 roles, one of them a controller's, and 8 bindings
-    assert (len(policy.cluster_roles), len(controllers)) == (74, 39)
-    assert (len(policy.cluster_role_bindings), len(policy.roles), len(policy.role_bindings)) == (58, 8, 8)
+    # ours are 6 roles, one of them a controller's, and 9 bindings
+    assert (len(policy.cluster_roles), len(controllers)) == (75, 39)
+    assert (len(policy.cluster_role_bindings), len(policy.roles), len(policy.role_bindings)) == (59, 8, 8)
     by_name = {role["metadata"]["name"]: role for role in policy.cluster_roles}
     assert by_name["system:public-info-viewer"]["rules"] == [
         {"nonResourceURLs": ["/healthz", "/livez", "/readyz", "/version", "/version/"], "verbs": ["get"]}
