@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -123,8 +124,8 @@ def sync_directory(directory: Path) -> None:
 
 
 def _fingerprint(path: Path) -> str:
-    stat = path.stat()
-    return f"{stat.st_size} {stat.st_mtime_ns}\n"
+    found = path.stat()
+    return f"{found.st_size} {found.st_mtime_ns}\n"
 
 
 def _was_clean(directory: Path) -> bool:
@@ -221,6 +222,7 @@ def _migrate(path: Path, version: int, migrations: Mapping[int, Migration]) -> N
     copy = path.with_name(f"{path.name}.v{schema.VERSION}")
     kept = path.with_name(f"{path.name}.v{version}")
     copy.unlink(missing_ok=True)
+    copy.touch(stat.S_IMODE(path.stat().st_mode))
     try:
         source = _look(path)
         target = sqlite3.connect(copy, isolation_level=None)

@@ -143,7 +143,9 @@ async def test_an_older_format_is_migrated_after_a_copy(tmp_path: Path, monkeypa
     def to_next(connection: sqlite3.Connection) -> None:
         connection.execute("CREATE TABLE extra(x)")
 
+    (directory / "log.db").chmod(0o600)
     store = await open_sqlite(directory, migrations={version: to_next})
+    assert {(path.stat().st_mode & 0o777) for path in directory.glob("log.db*")} == {0o600}, "there are secrets in it"
     assert store.revision == 50
     assert (await store.commit(Write("/r/new", 0, b"x"))).revision == 51
     await store.close()
