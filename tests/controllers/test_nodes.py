@@ -27,6 +27,7 @@ from minikube_py.types.pod import Pod, Toleration, is_ready
 from tests.controllers.builders import NOW, node, pod
 from tests.controllers.harness import control_plane
 from tests.support.api import api_server
+from tests.support.waiting import until
 
 STAMP = timestamp(NOW)
 READY = Condition(type="Ready", status="True", lastHeartbeatTime=timestamp(NOW - 1000))
@@ -125,6 +126,26 @@ async def test_a_range_whose_node_may_have_got_it_is_given_to_no_other(tmp_path:
         with pytest.raises(TransportError):
             await deaf.reconcile("n1")
         assert (await client.get(Node, "n1")).spec.podCIDR == "10.42.0.0/24"
+
+
+async def test_the_range_of_a_node_that_went_while_nothing_was_heard_is_free(tmp_path: Path) -> None:
+    async with api_server(tmp_path) as server:
+        client = server.client()
+        await client.create(Node, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})
+        informer = Informer(client, Node)
+        following = asyncio.create_task(informer.run())
+        await informer.synced.wait()
+        await cancel(following)
+        controller = NodeIPAMController(Context(lambda name: client, Late(informer)))  # type: ignore[arg-type]
+        await controller.reconcile("n1")
+        await client.delete(Node, "n1")
+        await client.create(Node, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n2"}})
+        await server.store.compact(server.store.revision)
+        following = asyncio.create_task(informer.run())
+        await until(lambda: informer.get("n2") is not None and informer.get("n1") is None)
+        await controller.reconcile("n2")
+        await cancel(following)
+        assert (await client.get(Node, "n2")).spec.podCIDR == "10.42.0.0/24"
 
 
 # Silence
