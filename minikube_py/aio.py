@@ -205,7 +205,9 @@ class Turns:
         self._passed = 0
         self._until = 0.0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._late: list[asyncio.Future[None]] = []
+        self._late: deque[asyncio.Future[None]] = deque()
+        self._woken = 0
+        """Those whom a round has woken and who have not gone on yet: who comes now stays behind them."""
         self._in_round = False
 
     async def take(self) -> None:
@@ -214,15 +216,20 @@ class Turns:
         if not self._in_round:
             self._in_round = True
             loop.call_soon(self._next_round)
-        if not self._waiting and self._may_pass():
+        if not (self._waiting or self._woken) and self._may_pass():
             return
-        waiter = loop.create_future()
-        self._waiting.append(waiter)
-        await waiter
+        await self._wait(self._waiting)
         while not self._may_pass():
-            waiter = loop.create_future()
-            self._late.append(waiter)
+            await self._wait(self._late)
+
+    async def _wait(self, queue: deque[asyncio.Future[None]]) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        queue.append(waiter)
+        try:
             await waiter
+        finally:
+            if not waiter.cancelled():
+                self._woken -= 1
 
     def _may_pass(self) -> bool:
         now = time.perf_counter()
@@ -234,16 +241,16 @@ class Turns:
         return True
 
     def _next_round(self) -> None:
-        self._passed = woken = 0
+        self._passed = 0
         self._waiting.extendleft(reversed(self._late))
         self._late.clear()
-        while self._waiting and woken < self._at_once:
+        while self._waiting and self._woken < self._at_once:
             waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_result(None)
-                woken += 1
-        self._in_round = bool(woken)
-        if woken:
+                self._woken += 1
+        self._in_round = bool(self._woken)
+        if self._in_round:
             # behind those who have just been woken: the loop looks at timers and sockets between two rounds
             asyncio.get_running_loop().call_soon(self._next_round)
 

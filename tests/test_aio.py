@@ -191,3 +191,35 @@ async def test_those_who_work_long_go_on_one_in_each_round_and_in_order() -> Non
         seen.append(len(passed))
     assert passed == list(range(10)) and all(task.done() for task in tasks)
     assert all(after - before <= 1 for before, after in zip([0, *seen], seen, strict=False))
+
+
+async def test_who_was_made_late_goes_on_before_those_who_come_afterwards() -> None:
+    turns, passed = Turns(at_once=4, seconds=0.001), []
+
+    async def one(name: str) -> None:
+        await turns.take()
+        passed.append(name)
+        time.sleep(0.002)  # noqa: ASYNC251 - what holds the loop is the point
+
+    tasks = [asyncio.create_task(one("first")), asyncio.create_task(one("late"))]
+    for _ in range(20):
+        # one more in each round, as requests of others do
+        tasks.append(asyncio.create_task(one("newcomer")))
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+    assert passed.index("late") <= 2
+
+
+async def test_who_is_cancelled_in_the_moment_of_being_woken_holds_nobody_up() -> None:
+    turns, passed = Turns(at_once=1), []
+
+    async def one(number: int) -> None:
+        await turns.take()
+        passed.append(number)
+
+    tasks = [asyncio.create_task(one(number)) for number in range(4)]
+    asyncio.get_running_loop().call_soon(lambda: asyncio.get_running_loop().call_soon(tasks[1].cancel))
+    await asyncio.wait(tasks)
+    assert tasks[1].cancelled()
+    await one(4)
+    assert passed == [0, 2, 3, 4]

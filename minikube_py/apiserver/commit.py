@@ -13,7 +13,7 @@ from minikube_py.apiserver.cache import Cache
 from minikube_py.apiserver.call import Call
 from minikube_py.meta.errors import InternalError, ServiceUnavailable
 from minikube_py.resources.api import Obj, Resource
-from minikube_py.store.api import Durability, Record, Store, StoreClosed, StoreFull, Write
+from minikube_py.store.api import Durability, Record, RevisionMismatch, Store, StoreClosed, StoreFull, Write
 from minikube_py.types.meta import ResourceRef
 
 
@@ -63,6 +63,9 @@ class Committer:
         call.committing = True
         try:
             record = await self.store.commit(write)
+        except RevisionMismatch:
+            call.committing = False
+            raise
         except StoreFull as error:
             raise InternalError(f"Internal error occurred: the data directory's file system is full: {error}") from error
         except StoreClosed as error:

@@ -205,7 +205,7 @@ class Writer:
             call.warnings += strategy.warnings(new, old)
             if new == old and orjson.dumps(new, option=orjson.OPT_SORT_KEYS) == orjson.dumps(old, option=orjson.OPT_SORT_KEYS):
                 return entry.value
-            value = await self._store_changed(call, entry, new, old, options.dry_run, bool(given))
+            value = await self._store_changed(call, entry, new, old, options.dry_run)
         except BaseException as error:
             await _take_back((*undos, *admission.undos), call, error)
             raise
@@ -213,20 +213,16 @@ class Writer:
             await allocator.release(old, new)
         return value
 
-    async def _store_changed(self, call: Call, entry: Entry, new: Obj, old: Obj, dry_run: bool, conditional: bool) -> bytes:
-        """Commit a change, or finish the deletion that waited for it. A lost race is Conflict where conditional, else RevisionMismatch."""
+    async def _store_changed(self, call: Call, entry: Entry, new: Obj, old: Obj, dry_run: bool) -> bytes:
+        """Commit a change, or finish the deletion that waited for it. Raises RevisionMismatch where it lost a race: whether the version
+        that the client gave is still the current one shows at the next attempt."""
         resource, ref = call.resource, call.resource.ref
         body = serialise(ref, new)
         if dry_run:
             return with_revision(ref, body, entry.revision)
-        try:
-            if not ends_deletion(new, old):
-                return await self.committer.put(call, resource, call.key, entry.revision, body)
-            record = await self.committer.remove(call, resource, call.key, entry.revision)
-        except RevisionMismatch:
-            if conditional:
-                raise conflict(ref.plural, call.info.name, OBJECT_MODIFIED, ref.group) from None
-            raise
+        if not ends_deletion(new, old):
+            return await self.committer.put(call, resource, call.key, entry.revision, body)
+        record = await self.committer.remove(call, resource, call.key, entry.revision)
         allocator = self._allocators.get((ref.group, ref.plural))
         if allocator is not None:
             await allocator.release(old)

@@ -6,7 +6,7 @@ An informer keeps the frozen views of one kind up to date by list and watch; cha
 
 from minikube_py.control.events import EventRecorder
 from minikube_py.control.informer import Informer, Informers
-from minikube_py.control.loop import ControlLoop, Reconciler, Watch
+from minikube_py.control.loop import ControlLoop, Paced, Reconciler, Watch
 from minikube_py.control.queue import WorkQueue
 
-__all__ = ["ControlLoop", "EventRecorder", "Informer", "Informers", "Reconciler", "Watch", "WorkQueue"]
+__all__ = ["ControlLoop", "EventRecorder", "Informer", "Informers", "Paced", "Reconciler", "Watch", "WorkQueue"]

@@ -8,9 +8,12 @@ is left unsaid counts all the same.
 
 from __future__ import annotations
 
+import uuid
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Generic, NamedTuple, TypeVar
+
+from minikube_py.meta import names
 
 V = TypeVar("V")
 Key = tuple[str, ...]
@@ -55,7 +58,7 @@ class Correlator:
     def correlate(self, said: Said) -> Correlated | None:
         """The Event that this makes, None where enough was said of the object."""
         key, message = self._combine(said)
-        name, count, first = self._events.get(key) or (f"{said.regarding['name']}.{int(said.at * 1e9):x}", 0, said.at)
+        name, count, first = self._events.get(key) or (_name(said), 0, said.at)
         self._events[key] = name, count + 1, first
         if not self._may_say(said):
             return None
@@ -81,6 +84,12 @@ class Correlator:
         left = min(_BURST, left + max(said.at - at, 0.0) * _PER_SECOND)
         self._left[key] = left - 1 if left >= 1 else left, said.at
         return left >= 1
+
+
+def _name(said: Said) -> str:
+    """An Event's name: the object's and the time, unless that is too long or the object's is none that an Event may have."""
+    name = f"{said.regarding['name']}.{int(said.at * 1e9):x}"
+    return str(uuid.uuid4()) if names.dns1123_subdomain(name) else name
 
 
 def _object(about: Mapping[str, str]) -> Key:

@@ -77,7 +77,7 @@ class Informer(Generic[V]):
 
     @property
     def revision(self) -> int:
-        """The revision that the views have reached: a write at or below it is in them. 0 before the first list and during a relist."""
+        """The revision that the views have reached: a write at or below it is in them. 0 before the first list, or a new one."""
         return int(self._revision or 0)
 
     # Setting up
@@ -118,6 +118,8 @@ class Informer(Generic[V]):
         result = await self._client.list(
             self.view, self._namespace, label_selector=self._labels, field_selector=self._fields, resource=self._resource
         )
+        # before listeners hear of any of it: what they hear is not older than what this process has written itself
+        self._revision = result.resource_version
         seen = {obj.key for obj in result.items}
         for key in [k for k in self._objects if k not in seen]:
             self._apply(key, None)
@@ -125,7 +127,6 @@ class Informer(Generic[V]):
             old = self._objects.get(obj.key)
             if old is None or old.metadata.resourceVersion != obj.metadata.resourceVersion:
                 self._apply(obj.key, obj)
-        self._revision = result.resource_version
         self.synced.set()
 
     async def _follow(self, backoff: Backoff) -> None:

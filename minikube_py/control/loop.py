@@ -23,6 +23,10 @@ class Watch(NamedTuple):
     keys: Callable[[Any], Iterable[str]] = lambda obj: (obj.key,)
 
 
+class Paced(float):
+    """What `reconcile` returns where it has not looked: seconds until it may. Whatever failed before has not worked by that."""
+
+
 class Reconciler(Protocol):
     """Brings one thing from what is to what should be. Level-triggered: it looks at the state and never asks which event woke it."""
 
@@ -92,7 +96,8 @@ class ControlLoop:
                 log.exception("reconcile failed", extra={"controller": self._reconciler.name, "key": key})
                 queue.retry(key)
             else:
-                queue.forget(key)
+                if not isinstance(again, Paced):
+                    queue.forget(key)
                 if again is not None:
                     queue.add_after(key, again)
             finally:

@@ -18,7 +18,7 @@ import orjson
 from minikube_py.aio import Clock, Health, SystemClock, cancel
 from minikube_py.client import Client
 from minikube_py.client.transport import TransportError
-from minikube_py.control import ControlLoop, EventRecorder, Informer, Informers, Watch
+from minikube_py.control import ControlLoop, EventRecorder, Informer, Informers, Paced, Watch
 from minikube_py.controllers.node_zones import Rates
 from minikube_py.meta.errors import NotFound, StatusError, not_found
 from minikube_py.pki.issue import KeyPair
@@ -206,16 +206,16 @@ class Pace:
         self._clock, self._factor, self._free, self._free_by_write = clock, factor, free, free_by_write
         self._not_before: dict[str, float] = {}
 
-    def wait(self, key: str) -> float:
+    def wait(self, key: str) -> Paced:
         """Seconds until the key may be looked at again; 0 for now."""
         until = self._not_before.get(key)
         if until is None:
-            return 0.0
+            return Paced(0)
         remaining = until - self._clock.monotonic()
         if remaining <= 0:
             del self._not_before[key]
-            return 0.0
-        return remaining
+            return Paced(0)
+        return Paced(remaining)
 
     def took(self, key: str, seconds: float, writes: int = 0) -> None:
         """Note what a look at the key cost, and how many writes it led to."""

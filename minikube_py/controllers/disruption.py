@@ -6,8 +6,9 @@ is, or for two minutes. Where the scale cannot be told nothing may be disrupted:
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -27,6 +28,8 @@ GRANTED = 120.0
 """Seconds for which a pod whose eviction was granted counts as gone; and for which a pod stays marked as a target of disruption."""
 _ALLOWED = "DisruptionAllowed"
 _POD = "pod:"
+
+Scalable = ReplicaSet | Deployment | ReplicationController | StatefulSet
 
 
 class NoScale(Exception):
@@ -149,15 +152,13 @@ class DisruptionController(Controller):
         super().__init__(context)
         self._budgets: Fresh[PodDisruptionBudget] = Fresh(context.informers.of(PodDisruptionBudget))
         self._pods = context.informers.of(Pod)
-        self._sets = context.informers.of(ReplicaSet)
-        self._deployments = context.informers.of(Deployment)
-        self._replications = context.informers.of(ReplicationController)
-        self._stateful = context.informers.of(StatefulSet)
+        views: Sequence[type[Scalable]] = (ReplicaSet, Deployment, ReplicationController, StatefulSet)
+        self._scalable = {(view.resource.group, view.resource.kind): context.informers.of(view) for view in views}
         self._pace = Pace(self.clock)
 
     def watches(self) -> Sequence[Watch]:
         # what controls the pods is only asked for its scale: its pods' changes bring the look
-        quiet = [Watch(i, lambda obj: ()) for i in (self._sets, self._deployments, self._replications, self._stateful)]
+        quiet = [Watch(informer, lambda obj: ()) for informer in self._scalable.values()]
         return (Watch(self._budgets.informer), Watch(self._pods, self._budgets_of), *quiet)
 
     def _budgets_of(self, pod: Pod) -> Iterable[str]:
@@ -184,7 +185,7 @@ class DisruptionController(Controller):
         now = self.clock.time()
         again: float | None = None
         try:
-            expected = self._scale(pods) if expects_scale(budget) else len(pods)
+            expected = await self._scale(pods) if expects_scale(budget) else len(pods)
         except NoScale as error:
             message = f"Failed to calculate the number of expected pods: {error}"
             self.events.record(budget, "Warning", "CalculateExpectedPodCountFailed", message)
@@ -213,7 +214,7 @@ class DisruptionController(Controller):
         except NotFound:
             return
 
-    def _scale(self, pods: Iterable[Pod]) -> int:
+    async def _scale(self, pods: Iterable[Pod]) -> int:
         """How many pods those that control these want in all; pods that nobody controls do not count. Raises NoScale."""
         scales: dict[str, int] = {}
         asked: set[str] = set()
@@ -221,29 +222,30 @@ class DisruptionController(Controller):
             ref = controller_of(pod.metadata)
             if ref is not None and ref.uid not in asked:
                 asked.add(ref.uid)
-                uid, replicas = self._scale_of(pod.metadata.namespace, ref)
-                scales[uid] = replicas
+                found = await self._scale_of(pod.metadata.namespace, ref)
+                if found is None:
+                    raise NoScale(f'found no controllers for pod "{pod.metadata.name}"')
+                scales[found.metadata.uid] = int(found.spec.replicas)
         return sum(scales.values())
 
-    def _scale_of(self, namespace: str, ref: OwnerReference) -> tuple[str, int]:
-        key = f"{namespace}/{ref.name}"
-        kinds: Mapping[str, Any] = {
-            "ReplicaSet": self._sets,
-            "Deployment": self._deployments,
-            "ReplicationController": self._replications,
-            "StatefulSet": self._stateful,
-        }
-        informer = kinds.get(ref.kind)
+    async def _scale_of(self, namespace: str, ref: OwnerReference) -> Scalable | None:
+        """Who says how many there are to be: the Deployment above a ReplicaSet, where it is there; None where nobody is. Raises NoScale."""
+        group = ref.apiVersion.rpartition("/")[0]
+        informer = self._scalable.get((group, ref.kind))
         if informer is None:
-            raise NoScale(f"{ref.kind.lower()}s.{ref.apiVersion.partition('/')[0]} does not implement the scale subresource")
-        found = informer.get(key)
+            raise NoScale(f"{ref.kind.lower()}s{'.' if group else ''}{group} does not implement the scale subresource")
+        found = informer.get(f"{namespace}/{ref.name}")
         if found is None or found.metadata.uid != ref.uid:
-            return ref.uid, 0
+            # the informer may be late
+            with contextlib.suppress(NotFound):
+                found = await self.client.get(informer.view, ref.name, namespace)
+        if found is None or found.metadata.uid != ref.uid:
+            return None
         if isinstance(found, ReplicaSet):
             above = controller_of(found.metadata)
             if above is not None and above.kind == "Deployment":
-                return self._scale_of(namespace, above)
-        return ref.uid, int(found.spec.replicas)
+                return await self._scale_of(namespace, above) or found
+        return found
 
     async def _clear(self, key: str) -> float | None:
         """Take a mark off a pod that was to be disrupted and was not."""

@@ -84,6 +84,8 @@ class NodeIPAMController(Controller):
         super().__init__(context)
         self._nodes: Fresh[Node] = Fresh(context.informers.of(Node))
         self._ranges = Ranges(ip_network(self.options.cluster_cidr), self.options.node_cidr_mask_size, self.options.service_cidr)
+        self._asked: dict[str, str] = {}
+        """By node, the range that it was to get: held for it also when no answer came, since it may have been written."""
         self._nodes.informer.listen(self._on_change)
 
     def watches(self) -> Sequence[Watch]:
@@ -93,15 +95,19 @@ class NodeIPAMController(Controller):
         node = self._nodes.get(key)
         if node is None or node.spec.podCIDR or node.metadata.deletionTimestamp is not None:
             return None
+        self._asked.pop(key, None)
+        self._note(key)
         cidr = self._ranges.lowest()
         if cidr is None:
             self.events.record(node, "Normal", "CIDRNotAvailable", f"Node {key} status is now: CIDRNotAvailable")
             return 30.0
+        self._asked[key] = cidr
+        self._note(key)
         patch = {"metadata": {"uid": node.metadata.uid}, "spec": {"podCIDR": cidr, "podCIDRs": [cidr]}}
         try:
             self._nodes.wrote(await self.client.patch(Node, key, patch))
         except NotFound:
-            return None
+            self._asked.pop(key, None)
         self._note(key)
         return None
 
@@ -113,5 +119,7 @@ class NodeIPAMController(Controller):
 
     def _note(self, key: str) -> None:
         node = self._nodes.get(key)
-        held = (node.spec.podCIDRs or (node.spec.podCIDR,)) if node is not None else ()
-        self._ranges.hold(key, [cidr for cidr in held if cidr])
+        if node is None or node.spec.podCIDR:
+            self._asked.pop(key, None)
+        held = (*node.spec.podCIDRs, node.spec.podCIDR, self._asked.get(key, "")) if node is not None else ()
+        self._ranges.hold(key, tuple(dict.fromkeys(cidr for cidr in held if cidr)))

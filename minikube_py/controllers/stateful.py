@@ -321,12 +321,25 @@ def claim_owners(stateful: StatefulSet, claim: PersistentVolumeClaim, pod: Pod) 
         return None
     uids = {ref.uid for ref in refs}
     owned = (stateful.metadata.uid in uids, pod.metadata.uid in uids)
-    if "Delete" in (policy.whenDeleted, policy.whenScaled) and any(uid is None and ref.controller for ref, uid in named):
+    if has_other_controller(stateful, claim, pod):
         return ClaimOwners(frozenset(ours), ()) if any(owned) else None
     if owned == (by_set, scaled_away) and all(ref.controller for ref in refs if ref.uid in ours.values()):
         return None
     owners = [owner for owner, wanted in ((stateful, by_set), (pod, scaled_away)) if wanted]
     return ClaimOwners(frozenset(ours), tuple(owner_reference(owner) for owner in owners))
+
+
+def has_other_controller(stateful: StatefulSet, claim: PersistentVolumeClaim, pod: Pod) -> bool:
+    """Whether a claim that the retention policy would give to the set or the pod has another controller, an earlier one of the name too."""
+    policy = stateful.spec.persistentVolumeClaimRetentionPolicy
+    if "Delete" not in (policy.whenDeleted, policy.whenScaled):
+        return False
+    ours = {_identity(owner_reference(owner)): owner.metadata.uid for owner in (stateful, pod)}
+    for ref in claim.metadata.ownerReferences:
+        uid = ours.get((ref.apiVersion, ref.kind, ref.name))
+        if ref.controller if uid is None else uid != ref.uid:
+            return True
+    return False
 
 
 def _identity(reference: Mapping[str, Any]) -> tuple[str, str, str]:

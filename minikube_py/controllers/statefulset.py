@@ -164,6 +164,7 @@ class StatefulSetController(Controller):
             owners = stateful.claim_owners(found, claim, pod) if claim is not None else None
             if claim is None or owners is None:
                 continue
+            self._say_conflict(found, pod, claim)
 
             def edit(live: dict[str, Any], owners: stateful.ClaimOwners = owners) -> None:
                 meta = live["metadata"]
@@ -175,7 +176,7 @@ class StatefulSetController(Controller):
         namespace, name = found.metadata.namespace, f"{found.metadata.name}-{ordinal}"
         body = stateful.pod_body(found, history.template_of(revision), ordinal, revision.metadata.name)
         try:
-            self._pods.wrote(await self.client.create(Pod, body, namespace))
+            pod = self._pods.wrote(await self.client.create(Pod, body, namespace))
         except StatusError as error:
             # a name that is taken is tried again: the informer may be late, or the other pod go
             if not isinstance(error, AlreadyExists) and not namespace_is_ending(error):
@@ -183,6 +184,15 @@ class StatefulSetController(Controller):
                 self.events.record(found, "Warning", "FailedCreate", message)
             raise
         self.events.record(found, "Normal", "SuccessfulCreate", f"create Pod {name} in StatefulSet {found.metadata.name} successful")
+
+        for claim in map(self._claims.get, (f"{namespace}/{claim_name}" for claim_name in stateful.claim_names(found, ordinal))):
+            if claim is not None:
+                self._say_conflict(found, pod, claim)
+
+    def _say_conflict(self, found: StatefulSet, pod: Pod, claim: PersistentVolumeClaim) -> None:
+        if stateful.has_other_controller(found, claim, pod):
+            message = f"PersistentVolumeClaim {claim.metadata.name} has a conflicting OwnerReference that acts as a manging controller"
+            self.events.record(found, "Warning", "ConflictingController", f"{message}, the retention policy is ignored for this claim")
 
     async def _delete(self, found: StatefulSet, pod: Pod) -> StatusError | None:
         meta = pod.metadata

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from minikube_py.kubelet.fields import Addresses, FieldError, field_value, resource_value
+from minikube_py.kubelet.fields import Addresses, FieldError, allocatable_to, field_value, resource_value
 from minikube_py.types.core import ConfigMap, Secret
 from minikube_py.types.network import Service
 from minikube_py.types.pod import Container, EnvVarSource, FileKeySelector, KeySelector, Pod
@@ -104,7 +104,7 @@ def _reference(pod: Pod, container: Container, source: EnvVarSource, sources: So
         if source.fieldRef is not None:
             return field_value(pod, source.fieldRef.fieldPath, sources.addresses)
         if source.resourceFieldRef is not None:
-            return resource_value(pod, container, source.resourceFieldRef, sources.allocatable)
+            return resource_value(pod, container, source.resourceFieldRef, allocatable_to(pod, sources.allocatable))
     except FieldError as error:
         raise EnvError(str(error)) from error
     if source.configMapKeyRef is not None:

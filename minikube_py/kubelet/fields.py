@@ -9,6 +9,8 @@ from typing import NamedTuple
 from minikube_py.meta import quantity
 from minikube_py.types.pod import Container, Pod, ResourceFieldSelector
 
+_SHARED = ("cpu", "memory", "ephemeral-storage")
+"""Of these a container without a limit may use whatever there is; huge pages it has only where it has a limit of them."""
 _SUBSCRIPT = re.compile(r"(metadata\.(?:labels|annotations))\['(.*)'\]")
 
 
@@ -81,8 +83,7 @@ def _escape(text: str) -> str:
 
 
 def resource_value(pod: Pod, container: Container, ref: ResourceFieldSelector, allocatable: Mapping[str, str]) -> str:
-    """The value of a resourceFieldRef: rounded up in units of the divisor. A limit that is not set is the pod's, or what the
-    node can give."""
+    """The value of a resourceFieldRef: rounded up in units of the divisor; a limit that is not set is what is `allocatable`."""
     if ref.containerName and ref.containerName != container.name:
         everybody = (*pod.spec.containers, *pod.spec.initContainers)
         found = next((c for c in everybody if c.name == ref.containerName), None)
@@ -95,9 +96,8 @@ def resource_value(pod: Pod, container: Container, ref: ResourceFieldSelector, a
     limits, requests = container.resources.limits, container.resources.requests
     value: str | int | float
     if kind == "limits":
-        whole = pod.spec.resources.limits if pod.spec.resources is not None else {}
-        given = (limits.get(name), whole.get(name))
-        value = next((limit for limit in given if limit and quantity.parse(limit)), allocatable.get(name, "0"))
+        own = limits.get(name, "0")
+        value = own if quantity.parse(own) or name not in _SHARED else allocatable.get(name, own)
     else:
         value = requests.get(name, limits.get(name, "0"))
     divisor = quantity.parse(ref.divisor)
@@ -106,3 +106,9 @@ def resource_value(pod: Pod, container: Container, ref: ResourceFieldSelector, a
         return str(-(-quantity.parse(value).milli() // unit))
     unit = divisor.value() if divisor else 1
     return str(-(-quantity.parse(value).value() // unit))
+
+
+def allocatable_to(pod: Pod, node: Mapping[str, str]) -> Mapping[str, str]:
+    """What the pod's containers can have of what the node has: the limits of the pod as a whole, where it has any."""
+    whole = pod.spec.resources.limits if pod.spec.resources is not None else {}
+    return {**node, **{name: str(whole[name]) for name in _SHARED if name in whole and quantity.parse(whole[name])}}

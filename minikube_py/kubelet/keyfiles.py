@@ -6,6 +6,7 @@ What is in the volume is the pod's own doing, so no link is ever followed, neith
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 
 from minikube_py.kubelet import nolinks
@@ -29,6 +30,8 @@ def _text(root: str, path: str) -> str | None:
     try:
         file = nolinks.open_below(root, [part for part in path.split("/") if part not in ("", ".")])
         try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                return None  # a pipe has nothing to read as long as nobody writes
             with open(file, "rb", closefd=False) as opened:
                 return opened.read(_LIMIT).decode("utf-8", "surrogateescape")
         finally:

@@ -23,8 +23,12 @@ from minikube_py.kubelet.refused import Refused
 async def serve(request: web.BaseRequest, root: Path) -> web.StreamResponse:
     """What the request's path, which begins with /logs, names below `root`. Raises Refused."""
     raw = request.raw_path.partition("?")[0].removeprefix("/logs")
+    opening = asyncio.ensure_future(asyncio.to_thread(_open, root, unquote(raw)))
     try:
-        descriptor, name = await asyncio.to_thread(_open, root, unquote(raw))
+        descriptor, name = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close)  # the thread goes on, whether anybody waits for it or not
+        raise
     except (OSError, ValueError, RuntimeError) as error:
         raise Refused(404, "404 page not found\n") from error
     try:
@@ -49,6 +53,11 @@ def _open(root: Path, path: str) -> tuple[int, str]:
         os.close(descriptor)
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     return descriptor, found.name
+
+
+def _close(opening: asyncio.Future[tuple[int, str]]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        os.close(opening.result()[0])
 
 
 def _listing(directory: int) -> str:

@@ -62,11 +62,16 @@ async def open_sqlite(
         clock or SystemClock(),
         limits,
         heads={intern(key): head for key, head in opening.heads.items()},
-        revision=max(opening.newest, opening.meta["reserved"]),
+        revision=_newest(opening),
         reserved=opening.meta["reserved"],
     )
     writer.start()
     return SQLiteStore(directory, lock, read, write, writer, sealer, opening)
+
+
+def _newest(opening: files.Opening) -> int:
+    """The newest revision that may have been handed out: its row may be gone, if that was a tombstone that compaction has passed."""
+    return max(opening.newest, opening.meta["reserved"], opening.meta["api_floor"])
 
 
 class SQLiteStore:

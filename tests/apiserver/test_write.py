@@ -1,11 +1,20 @@
 """Create, update and patch, as clients see them over TLS."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.api import Answer, ApiUnderTest
+from minikube_py.apiserver.api import AdmissionRequest, Operation
+from minikube_py.apiserver.cache import Cache
+from minikube_py.apiserver.commit import serialise
+from minikube_py.meta.errors import Conflict
+from minikube_py.store.api import Write
+from minikube_py.types.core import ConfigMap
+from tests.support.api import Answer, ApiUnderTest, api_server
 
 CONFIGMAPS = "/api/v1/namespaces/default/configmaps"
 MERGE = "application/merge-patch+json"
@@ -277,3 +286,76 @@ async def test_events_of_both_groups_are_one_object(server: ApiUnderTest) -> Non
     patched = await server.http("PATCH", "/apis/events.k8s.io/v1/namespaces/default/events/e", {"note": "new"}, content_type=MERGE)
     assert patched.status == 200, patched.body
     assert (await server.http("GET", "/api/v1/namespaces/default/events/e")).json["message"] == "new"
+
+
+class Unlucky:
+    """Lets the first attempt to change an object lose a race for it, and holds the second one up where it is told to."""
+
+    name = "Unlucky"
+
+    def __init__(self, cache: Cache, hold: bool) -> None:
+        self.cache, self.hold, self.attempts, self.taken = cache, hold, 0, 0
+        self.waits = asyncio.Event()
+
+    async def admit(self, request: AdmissionRequest) -> None:
+        """Nothing to complete."""
+
+    async def validate(self, request: AdmissionRequest) -> None:
+        if request.operation is not Operation.UPDATE:
+            return
+        self.attempts += 1
+        self.taken += 1
+        request.undos.append(self.give_back)
+        if self.attempts > 1:
+            self.waits.set()
+            if self.hold:
+                await asyncio.Event().wait()
+            return
+        entry = self.cache.of(request.resource).get(request.namespace, request.name)
+        assert entry is not None
+        obj = entry.decode()
+        del obj["metadata"]["resourceVersion"]
+        await self.cache.store.commit(Write(entry.key, entry.revision, serialise(request.resource.ref, obj)))
+
+    async def give_back(self) -> None:
+        self.taken -= 1
+
+
+@asynccontextmanager
+async def unlucky_server(directory: Path, hold: bool = False) -> AsyncIterator[tuple[ApiUnderTest, Unlucky]]:
+    made: list[Unlucky] = []
+
+    def admission(cache: Cache) -> list[Unlucky]:
+        made.append(Unlucky(cache, hold))
+        return made
+
+    async with api_server(directory, admission=admission) as server:
+        await server.client().create(ConfigMap, configmap(), "default")
+        yield server, made[0]
+
+
+async def test_who_goes_away_after_a_lost_race_and_before_the_next_takes_back_what_was_promised(tmp_path: Path) -> None:
+    async with unlucky_server(tmp_path, hold=True) as (server, unlucky):
+        changing = asyncio.create_task(server.client().patch(ConfigMap, "a", {"data": {"x": "y"}}, "default"))
+        await unlucky.waits.wait()
+        changing.cancel()
+        await asyncio.wait([changing])
+        assert (unlucky.attempts, unlucky.taken) == (2, 0)
+
+
+async def test_a_patch_that_lost_a_race_is_made_on_what_has_won_unless_it_names_a_version(tmp_path: Path) -> None:
+    async with unlucky_server(tmp_path) as (server, unlucky):
+        client = server.client()
+        patched = await client.patch(ConfigMap, "a", {"data": {"x": "y"}}, "default")
+        assert (unlucky.attempts, patched.data["x"]) == (2, "y")
+        for change in ({"data": {"x": "z"}}, configmap(x="z")):
+            unlucky.attempts = 0
+            version = (await client.get(ConfigMap, "a", "default")).metadata.resourceVersion
+            body = {**change, "metadata": {"name": "a", "resourceVersion": version}}
+            with pytest.raises(Conflict):
+                await (
+                    client.update(ConfigMap, body, "a", "default")
+                    if change.get("metadata")
+                    else client.patch(ConfigMap, "a", body, "default")
+                )
+            assert (await client.get(ConfigMap, "a", "default")).data["x"] == "y"

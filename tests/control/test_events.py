@@ -61,6 +61,18 @@ async def test_of_many_similar_messages_the_latest_is_shown(tmp_path: Path) -> N
         await until(shown)
 
 
+async def test_events_are_about_objects_of_any_name(tmp_path: Path) -> None:
+    async with api_server(tmp_path) as server, recording(EventRecorder(server.client(), "tester")) as recorder:
+        names = {"a" * 253, "system:controller:x"}
+        for name in names:
+            recorder.record(ConfigMap(metadata=ObjectMeta(name=name, namespace="default", uid="u")), "Normal", "Said", "hello")
+
+        async def shown() -> bool:
+            return {event.involvedObject.name for event in (await server.client().list(Event, "default")).items} == names
+
+        await until(shown)
+
+
 async def test_a_server_that_is_away_is_waited_for(tmp_path: Path) -> None:
     async with api_server(tmp_path) as server:
         transport = HttpTransport(server.url, client_context(server.keys.server_ca_pem), token=server.token)

@@ -14,7 +14,7 @@ from minikube_py.meta.errors import TooManyRequests
 from minikube_py.types.meta import LabelSelector, ObjectMeta, OwnerReference, timestamp
 from minikube_py.types.pod import Pod
 from minikube_py.types.policy import PodDisruptionBudget, PodDisruptionBudgetSpec, PodDisruptionBudgetStatus
-from minikube_py.types.workload import Deployment, ReplicationController
+from minikube_py.types.workload import Deployment, ReplicaSet, ReplicationController
 from tests.controllers.builders import LABELS, NOW, pod
 from tests.controllers.harness import Plane, control_plane
 
@@ -95,9 +95,9 @@ async def test_the_owner_of_many_pods_is_asked_once(tmp_path: Path, monkeypatch:
     asked: list[str] = []
     scale_of = disruption.DisruptionController._scale_of
 
-    def counted(self: disruption.DisruptionController, namespace: str, ref: OwnerReference) -> tuple[str, int]:
+    async def counted(self: disruption.DisruptionController, namespace: str, ref: OwnerReference) -> disruption.Scalable | None:
         asked.append(ref.kind)
-        return scale_of(self, namespace, ref)
+        return await scale_of(self, namespace, ref)
 
     only = ("disruption", "deployment", "replicaset", "serviceaccount")
     async with control_plane(tmp_path, only=only) as plane:
@@ -125,3 +125,51 @@ async def test_pods_that_nobody_controls_allow_nothing(tmp_path: Path) -> None:
         assert made_budget.status.disruptionsAllowed == 0 and made_budget.status.expectedPods == 0
         await plane.client.patch(PodDisruptionBudget, "web", {"spec": {"maxUnavailable": None, "minAvailable": 0}}, "default")
         await plane.eventually(PodDisruptionBudget, "web", lambda b: b.status.disruptionsAllowed == 1)
+
+
+def owner(kind: str, name: str, uid: str, group: str = "apps/v1") -> list[dict[str, Any]]:
+    return [{"apiVersion": group, "kind": kind, "name": name, "uid": uid, "controller": True}]
+
+
+@pytest.mark.parametrize(
+    ("made_by", "said"),
+    [
+        (owner("ReplicaSet", "gone", "u"), 'found no controllers for pod "left"'),
+        (owner("ReplicaSet", "web", "earlier"), 'found no controllers for pod "left"'),
+        (owner("Deployment", "web", "u", "example.org/v1"), "deployments.example.org does not implement the scale subresource"),
+    ],
+)
+async def test_while_a_pod_s_controller_tells_no_scale_nothing_is_allowed(tmp_path: Path, made_by: list[dict[str, Any]], said: str) -> None:
+    async with control_plane(tmp_path, only=("disruption", "serviceaccount")) as plane:
+        spec = {"containers": [{"name": "web", "image": "web:1"}]}
+        template = {"metadata": {"labels": LABELS}, "spec": spec}
+        wanted = {"replicas": 1, "selector": {"matchLabels": LABELS}, "template": template}
+        there = await plane.create(ReplicaSet, {"metadata": {"name": "web"}, "spec": wanted})
+        for name, owners in (("own", owner("ReplicaSet", "web", there.metadata.uid)), ("left", made_by)):
+            pod = await plane.create(Pod, {"metadata": {"name": name, "labels": LABELS, "ownerReferences": owners}, "spec": spec})
+            await plane.run_pod(pod)
+        judged = {"maxUnavailable": 1, "selector": {"matchLabels": LABELS}}
+        await plane.create(PodDisruptionBudget, {"metadata": {"name": "web"}, "spec": judged})
+        (condition,) = (await plane.eventually(PodDisruptionBudget, "web", lambda b: b.status.conditions)).status.conditions
+        assert (condition.reason, condition.message) == ("SyncFailed", said)
+        with pytest.raises(TooManyRequests):
+            await evict(plane, "own")
+        await plane.client.delete(Pod, "left", "default")
+        await plane.eventually(PodDisruptionBudget, "web", lambda b: b.status.disruptionsAllowed == 1 and b.status.expectedPods == 1)
+
+
+async def test_a_replica_set_whose_deployment_is_gone_speaks_for_itself(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, only=("disruption", "serviceaccount")) as plane:
+        spec = {"containers": [{"name": "web", "image": "web:1"}]}
+        wanted = {"replicas": 2, "selector": {"matchLabels": LABELS}, "template": {"metadata": {"labels": LABELS}, "spec": spec}}
+        meta = {"name": "web", "ownerReferences": owner("Deployment", "web", "gone")}
+        there = await plane.create(ReplicaSet, {"metadata": meta, "spec": wanted})
+        for name in ("a", "b"):
+            owners = owner("ReplicaSet", "web", there.metadata.uid)
+            await plane.run_pod(
+                await plane.create(Pod, {"metadata": {"name": name, "labels": LABELS, "ownerReferences": owners}, "spec": spec})
+            )
+        await plane.create(
+            PodDisruptionBudget, {"metadata": {"name": "web"}, "spec": {"minAvailable": "50%", "selector": {"matchLabels": LABELS}}}
+        )
+        await plane.eventually(PodDisruptionBudget, "web", lambda b: b.status.expectedPods == 2 and b.status.disruptionsAllowed == 1)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from minikube_py.aio import cancel
-from minikube_py.client import Patch
+from minikube_py.aio import Turns, cancel
+from minikube_py.client import Client, Patch
+from minikube_py.client.transport import Answer, Transport, TransportError
+from minikube_py.control import Informer
 from minikube_py.controllers import Options, node_ipam, node_lifecycle, node_zones, podgc, taint_eviction
+from minikube_py.controllers.base import Context
+from minikube_py.controllers.node_ipam import NodeIPAMController
 from minikube_py.controllers.node_zones import Rates, State, Zones
 from minikube_py.controllers.nodes import NOT_READY, UNREACHABLE, Evicting, wanted_taints
 from minikube_py.types.core import Event, Lease, Node, Taint
@@ -20,6 +26,8 @@ from minikube_py.types.meta import Condition, timestamp
 from minikube_py.types.pod import Pod, Toleration, is_ready
 from tests.controllers.builders import NOW, node, pod
 from tests.controllers.harness import control_plane
+from tests.support.api import api_server
+from tests.support.waiting import until
 
 STAMP = timestamp(NOW)
 READY = Condition(type="Ready", status="True", lastHeartbeatTime=timestamp(NOW - 1000))
@@ -69,6 +77,75 @@ async def test_nodes_get_ranges_that_never_overlap(tmp_path: Path) -> None:
         await plane.client.delete(Node, "n7")
         await plane.create(Node, {"metadata": {"name": "later"}}, None)
         await plane.eventually(Node, "later", lambda n: n.spec.podCIDR == made[7].spec.podCIDR, None)
+
+
+class Deaf(Transport):
+    """Sends requests, and hears the answer to no patch."""
+
+    def __init__(self, inner: Transport) -> None:
+        self._inner = inner
+
+    async def request(self, method: str, path: str, **more: Any) -> Answer:
+        answer = await self._inner.request(method, path, **more)
+        if method == "PATCH":
+            raise TransportError("the connection broke")
+        return answer
+
+    def stream(self, method: str, path: str, **more: Any) -> AbstractAsyncContextManager[tuple[int, AsyncIterator[bytes]]]:
+        return self._inner.stream(method, path, **more)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class Late:
+    """An informer that has listed, and whose watch is late."""
+
+    def __init__(self, informer: Informer[Node]) -> None:
+        self._informer, self.turns = informer, Turns()
+
+    def of(self, view: type[Node]) -> Informer[Node]:
+        return self._informer
+
+
+async def test_a_range_whose_node_may_have_got_it_is_given_to_no_other(tmp_path: Path) -> None:
+    async with api_server(tmp_path) as server:
+        client = server.client()
+        for name in ("n1", "n2"):
+            await client.create(Node, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+        informer = Informer(client, Node)
+        following = asyncio.create_task(informer.run())
+        await informer.synced.wait()
+        await cancel(following)
+        deaf = NodeIPAMController(Context(lambda name: Client(Deaf(server.transport())), Late(informer)))  # type: ignore[arg-type]
+        for name in ("n1", "n2"):
+            with pytest.raises(TransportError):
+                await deaf.reconcile(name)
+        assert [(await client.get(Node, name)).spec.podCIDR for name in ("n1", "n2")] == ["10.42.0.0/24", "10.42.1.0/24"]
+        # it is asked for again, since the informer does not know yet
+        with pytest.raises(TransportError):
+            await deaf.reconcile("n1")
+        assert (await client.get(Node, "n1")).spec.podCIDR == "10.42.0.0/24"
+
+
+async def test_the_range_of_a_node_that_went_while_nothing_was_heard_is_free(tmp_path: Path) -> None:
+    async with api_server(tmp_path) as server:
+        client = server.client()
+        await client.create(Node, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})
+        informer = Informer(client, Node)
+        following = asyncio.create_task(informer.run())
+        await informer.synced.wait()
+        await cancel(following)
+        controller = NodeIPAMController(Context(lambda name: client, Late(informer)))  # type: ignore[arg-type]
+        await controller.reconcile("n1")
+        await client.delete(Node, "n1")
+        await client.create(Node, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n2"}})
+        await server.store.compact(server.store.revision)
+        following = asyncio.create_task(informer.run())
+        await until(lambda: informer.get("n2") is not None and informer.get("n1") is None)
+        await controller.reconcile("n2")
+        await cancel(following)
+        assert (await client.get(Node, "n2")).spec.podCIDR == "10.42.0.0/24"
 
 
 # Silence

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from minikube_py.client import Patch
-from minikube_py.types.core import PersistentVolumeClaim
+from minikube_py.types.core import Event, PersistentVolumeClaim
 from minikube_py.types.pod import Pod
 from minikube_py.types.workload import ControllerRevision, StatefulSet
 from tests.controllers.harness import Plane, control_plane
@@ -154,3 +154,20 @@ async def test_claims_are_made_and_kept_or_handed_over(tmp_path: Path) -> None:
         await plane.gone(Pod, "db-1")
         await plane.gone(PersistentVolumeClaim, "data-db-1")
         assert await plane.exists(PersistentVolumeClaim, "data-db-0")
+
+
+async def test_a_claim_that_somebody_else_controls_is_told_of(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, only=CONTROLLERS) as plane:
+        claim = {
+            "metadata": {"name": "data"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+        }
+        other = {"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "c", "controller": True}
+        meta = {"name": "data-db-0", "ownerReferences": [other]}
+        await plane.create(PersistentVolumeClaim, {**claim, "metadata": meta})
+        policy = {"whenDeleted": "Delete", "whenScaled": "Retain"}
+        await plane.create(StatefulSet, body(1, volumeClaimTemplates=[claim], persistentVolumeClaimRetentionPolicy=policy))
+        (said,) = await plane.count(Event, 1, lambda e: e.reason == "ConflictingController")
+        assert said.type == "Warning" and said.message.startswith("PersistentVolumeClaim data-db-0 has a conflicting OwnerReference")
+        kept = await plane.get(PersistentVolumeClaim, "data-db-0")
+        assert [ref.uid for ref in kept.metadata.ownerReferences] == ["c"]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from minikube_py.kubelet import dns, env, fields, hosts
+from minikube_py.kubelet import dns, env, fields, hosts, keyfiles
 from minikube_py.kubelet.env import EnvError, Sources
 from minikube_py.kubelet.fields import Addresses
+from minikube_py.kubelet.volumes import content
 from minikube_py.types.core import ConfigMap, Secret
 from minikube_py.types.meta import ObjectMeta
 from minikube_py.types.network import Service, ServicePort, ServiceSpec
@@ -121,11 +124,31 @@ def test_a_missing_limit_is_what_the_node_has() -> None:
     assert fields.resource_value(of, of.spec.containers[0], ref, {"memory": "4Gi"}) == "4"
 
 
-def test_a_limit_that_a_container_does_not_set_is_the_pods() -> None:
-    of = pod({"resources": {"limits": {"cpu": "0"}}}, resources={"limits": {"cpu": "500m", "memory": "64Mi"}})
-    for resource, value in (("limits.cpu", "500"), ("limits.memory", str(64 << 20)), ("limits.ephemeral-storage", "7")):
-        ref = ResourceFieldSelector(resource=resource, divisor="1m" if resource == "limits.cpu" else "0")
-        assert fields.resource_value(of, of.spec.containers[0], ref, {"cpu": "2", "memory": "4Gi", "ephemeral-storage": "7"}) == value
+NODE = {"cpu": "2", "memory": "4Gi", "ephemeral-storage": "7", "hugepages-2Mi": "8Mi"}
+
+
+def test_in_variables_a_limit_that_a_container_does_not_set_is_the_pods() -> None:
+    limits = {"cpu": "500m", "memory": "64Mi", "hugepages-2Mi": "4Mi"}
+    named = {
+        "C": ("limits.cpu", "1m"),
+        "M": ("limits.memory", "0"),
+        "E": ("limits.ephemeral-storage", "0"),
+        "H": ("limits.hugepages-2Mi", "0"),
+    }
+    refs = [{"name": n, "valueFrom": {"resourceFieldRef": {"resource": r, "divisor": by}}} for n, (r, by) in named.items()]
+    container = {"resources": {"limits": {"cpu": "0"}}, "env": refs}
+    of = pod(container, resources={"limits": limits})
+    made = env.build(of, of.spec.containers[0], sources(allocatable=NODE))
+    assert {name: made[name] for name in named} == {"C": "500", "M": str(64 << 20), "E": "7", "H": "0"}
+
+
+def test_in_files_a_limit_that_a_container_does_not_set_is_the_nodes_and_huge_pages_are_none() -> None:
+    refs = [{"path": r, "resourceFieldRef": {"containerName": "main", "resource": f"limits.{r}"}} for r in NODE]
+    of = pod({}, resources={"limits": {"cpu": "1", "memory": "64Mi"}}, volumes=[{"name": "v", "downwardAPI": {"items": refs}}])
+    found = content.files(of, of.spec.volumes[0], content.Sources(lambda name: None, lambda name: None, {}, Addresses(), NODE))
+    assert {path: file.data for path, file in found.items()} == {
+        "cpu": b"2", "memory": str(4 << 30).encode(), "ephemeral-storage": b"7", "hugepages-2Mi": b"0"
+    }  # fmt: skip
 
 
 def test_maps_are_written_sorted_and_quoted() -> None:
@@ -212,3 +235,13 @@ def test_variables_from_files() -> None:
             build(variable(path, key), key_files=files)
     with pytest.raises(EnvError, match="couldn't parse env file"):
         build(variable("none", "A"), key_files=files)
+
+
+def test_of_a_pipe_that_somebody_holds_open_nothing_is_read(tmp_path: Path) -> None:
+    variable = {"name": "X", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "pipe", "key": "A"}}}
+    os.mkfifo(tmp_path / "pipe")
+    held = os.open(tmp_path / "pipe", os.O_RDWR)
+    try:
+        assert keyfiles.read(pod({"env": [variable]}).spec.containers[0], {"v": str(tmp_path)}) == {("v", "pipe"): None}
+    finally:
+        os.close(held)

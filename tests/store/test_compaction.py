@@ -55,6 +55,19 @@ async def test_history_goes_and_the_present_stays(store: SQLiteStore) -> None:
     assert len((await store.range("/r/")).records) == 19
 
 
+async def test_a_revision_whose_row_is_gone_is_not_given_again(open_store: Open, store: SQLiteStore) -> None:
+    kept = await store.commit(Write("/r/kept", 0, b"1"))
+    gone = await store.commit(Write("/r/gone", 0, b"1"))
+    newest = (await store.commit(Write("/r/gone", gone.revision, None))).revision
+    await store.compact(newest)
+    await store.compact_history(newest)
+    await store.close()
+    again = await open_store()
+    assert again.revision == newest
+    assert [record.revision for record in (await again.range("/r/")).records] == [kept.revision]
+    assert (await again.commit(Write("/r/new", 0, b"1"))).revision == newest + 1
+
+
 async def test_space_goes_back_to_the_file_system(tmp_path: Path, store: SQLiteStore) -> None:
     await churn(store, 50, 40)
     await store.compact(store.revision)
