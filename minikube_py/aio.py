@@ -200,7 +200,7 @@ class Turns:
     their work leave time for. A turn is nothing to be given back.
     """
 
-    def __init__(self, at_once: int = 8, seconds: float = 0.004) -> None:
+    def __init__(self, at_once: int = 64, seconds: float = 0.004) -> None:
         self._at_once, self._seconds = at_once, seconds
         self._passed = 0
         self._until = 0.0

@@ -95,8 +95,8 @@ def load(server: Server, script: str, seconds: int, connections: int) -> Load:
     requests = int(_found(r"(\d+) requests in", shown))
     return Load(
         float(_found(r"Requests/sec:\s+(\S+)", shown)),
-        milliseconds(_found(r"50%\s+(\S+)", shown)),
-        milliseconds(_found(r"99%\s+(\S+)", shown)),
+        milliseconds(_found(r"\n +50%\s+(\S+)", shown)),
+        milliseconds(_found(r"\n +99%\s+(\S+)", shown)),
         (tree.usage(server.process.pid).cpu - usage.cpu) / requests * 1e6,
         percentile(lag, lags(server), 0.99) * 1000,
     )
