@@ -11,7 +11,7 @@ from scripts.bench import tree
 
 CHILD = """
 import os, sys, time
-end = time.process_time() + 0.2
+end = time.process_time() + 0.3
 while time.process_time() < end: pass
 ballast = bytearray(b"x") * (20 << 20)
 with open(sys.argv[1], "wb") as file:
