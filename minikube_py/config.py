@@ -74,6 +74,7 @@ class ServerConfig(NodeConfig, frozen=True, kw_only=True):
     cluster_dns: Address = ipaddress.IPv4Address("10.43.0.10")
     cluster_domain: str = "cluster.local"
     overlay: str = "vxlan"
+    event_ttl: float = 3600.0
     node_monitor_period: float = 5.0
     node_monitor_grace_period: float = 50.0
     default_not_ready_toleration_seconds: int = 300
@@ -93,6 +94,8 @@ class ServerConfig(NodeConfig, frozen=True, kw_only=True):
         if unknown := self.disable - set(COMPONENTS):
             raise ConfigError(f"--disable takes {', '.join(COMPONENTS)}, not {', '.join(sorted(unknown))}")
 
+        if self.event_ttl <= 0:
+            raise ConfigError("--event-ttl must be above 0")
         if not 0 < self.node_monitor_period <= self.node_monitor_grace_period:
             raise ConfigError("--node-monitor-period must be above 0 and at most --node-monitor-grace-period")
 

@@ -18,6 +18,7 @@ from contextlib import AsyncExitStack
 from minikube_py import lifetime, machine, pki
 from minikube_py.aio import LagProbe, SystemClock, settle, well
 from minikube_py.apiserver.assembly import Assembly, Settings, assemble
+from minikube_py.apiserver.expiry import keep_events
 from minikube_py.apiserver.http import HttpFront
 from minikube_py.config import ServerConfig
 from minikube_py.control import Informers
@@ -87,6 +88,8 @@ class Server(Program):
         start = self._supervisor.start
         start("lag probe", well(self._lag.run))
         start("compaction", well(lambda: keep_floors(store, _HISTORY, self._clock)))
+        events = (store, assembly.api.cache, store.revision_at, config.event_ttl, self._clock)
+        start("event expiry", well(lambda: keep_events(*events)))
         start("certificate renewal", well(lambda: _renew(keys, self._clock)))
         for name, component in assembly.components:
             start(name, component)

@@ -1,7 +1,7 @@
 """Authorization: whether a user may do what it asks for.
 
 Asked in this order: the masters' group may do everything; a kubelet is judged by its relation to the object; everybody by RBAC. A decision
-of RBAC made before is found again by its attributes until a role or binding changes.
+of RBAC made before is found again by those of its attributes that it depends on until a role or binding changes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from minikube_py.apiserver.api import Attributes, Decision
 from minikube_py.apiserver.authz_node import NodeAuthorizer, node_name_of
-from minikube_py.apiserver.authz_rbac import RbacAuthorizer, Rules
+from minikube_py.apiserver.authz_rbac import RbacAuthorizer, Rules, Scope
 from minikube_py.meta.user import MASTERS_GROUP, User
 from minikube_py.types.rbac import PolicyRule
 
@@ -28,7 +28,7 @@ _EVERYTHING = Rules(
     ),
     (),
 )
-_CACHED = 20_000
+_CACHED = 4096
 _USUAL = 512
 """Characters of attributes up to which a decision is remembered: anybody may ask about a path of any length."""
 
@@ -51,25 +51,22 @@ class RequestAuthorizer:
     def authorize(self, attributes: Attributes) -> Decision:
         """The decision on one request."""
         user, verb, group, _, resource, subresource, namespace, name, path = attributes[:9]
+        if MASTERS_GROUP in user.groups:
+            return _MASTER
         revision = self.rbac.revision
         if revision != self._revision or len(self._decisions) > _CACHED:
             self._decisions, self._revision = {}, revision
-        key: _Key = (user.name, user.groups, verb, group, resource, subresource, namespace, path)
-        decision = self._decisions.get(key)
-        if decision is None:
-            decision = self._decisions.get((*key, name))
+        key: _Key = (user.name, user.groups, verb, group, resource, subresource, path)
+        decisions = self._decisions
+        decision = decisions.get(key) or decisions.get((*key, namespace)) or decisions.get((*key, namespace, name))
         if decision is not None:
             return decision
-        usual = sum(map(len, attributes[1:9])) <= _USUAL
-        if MASTERS_GROUP in user.groups:
-            if usual:
-                self._decisions[key] = _MASTER
-            return _MASTER
         if node_name_of(user) is not None:
             return self._of_node(attributes)
-        decision, whatever_name = self.rbac.decide(attributes)
-        if usual:
-            self._decisions[key if whatever_name else (*key, name)] = decision
+        decision, scope = self.rbac.decide(attributes)
+        if sum(map(len, attributes[1:9])) <= _USUAL:
+            where = () if scope is Scope.CLUSTER else (namespace,) if scope is Scope.NAMESPACE else (namespace, name)
+            decisions[(*key, *where)] = decision
         return decision
 
     def _of_node(self, attributes: Attributes) -> Decision:

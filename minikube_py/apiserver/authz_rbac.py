@@ -7,6 +7,7 @@ Upstream: plugin/pkg/auth/authorizer/rbac and pkg/registry/rbac/validation/rule.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from minikube_py.apiserver.cache import Cache
 
 _USER, _GROUP = "User", "Group"
+
+
+class Scope(enum.Enum):
+    """For what a decision is the same: one object, all those of its namespace, all in the cluster."""
+
+    OBJECT = enum.auto()
+    NAMESPACE = enum.auto()
+    CLUSTER = enum.auto()
 
 
 class Grant(NamedTuple):
@@ -37,6 +46,12 @@ class Grant(NamedTuple):
             kind, name = "ClusterRoleBinding", meta.name
         who = f"{subject.name}/{subject.namespace or meta.namespace}" if subject.kind == "ServiceAccount" else subject.name
         return f'{kind} "{name}" of {role.kind} "{role.name}" to {subject.kind} "{who}"'
+
+    def scope(self, rule: PolicyRule) -> Scope:
+        """For what a rule of the binding's role says the same."""
+        if rule.resourceNames:
+            return Scope.OBJECT
+        return Scope.NAMESPACE if isinstance(self.binding, RoleBinding) else Scope.CLUSTER
 
 
 class Rules(NamedTuple):
@@ -71,14 +86,14 @@ class RbacAuthorizer:
         """The decision on attributes, with the binding that allows it."""
         return self.decide(attributes)[0]
 
-    def decide(self, attributes: Attributes) -> tuple[Decision, bool]:
-        """The decision, and whether it is the same whatever the object's name."""
+    def decide(self, attributes: Attributes) -> tuple[Decision, Scope]:
+        """The decision, and for what it is the same."""
         errors: list[str] = []
         for grant in self._grants(attributes.user, attributes.namespace):
             for rule in self._rules_of(grant.binding.roleRef, grant.binding.metadata.namespace, errors):
                 if rule_allows(rule, attributes):
-                    return Decision(True, f"RBAC: allowed by {grant.describe()}"), not rule.resourceNames
-        return Decision(False, f"RBAC: {_aggregate(errors)}" if errors else ""), False
+                    return Decision(True, f"RBAC: allowed by {grant.describe()}"), grant.scope(rule)
+        return Decision(False, f"RBAC: {_aggregate(errors)}" if errors else ""), Scope.OBJECT
 
     def rules_for(self, user: User, namespace: str) -> Rules:
         """Every rule that applies to a user in a namespace."""

@@ -10,22 +10,14 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from minikube_py.apiserver.entries import ADDED, DELETED, MODIFIED, Entry, Event, Shape
-from minikube_py.apiserver.ring import Ring
+from minikube_py.apiserver.ring import Bounds, Ring
 from minikube_py.resources.api import Resource
 from minikube_py.store.api import Record, Store
 from minikube_py.types.meta import ResourceRef
 
 __all__ = ["Bounds", "Cache", "Entry", "Event", "ResourceCache"]
-
-
-class Bounds(NamedTuple):
-    """How much of the recent past one resource keeps: events, and bytes of their objects and lines."""
-
-    events: int = 2048
-    bytes: int = 4 << 20
 
 
 class ResourceCache:
@@ -44,7 +36,7 @@ class ResourceCache:
         self._listings: dict[str, Sequence[Entry]] = {}
         self._nodes: dict[str, dict[str, Entry]] = {}
         self.revision = max((entry.revision for entry in self._entries.values()), default=0)
-        self.ring = Ring(revision, self.shape.by_node, bounds.events, bounds.bytes)
+        self.ring = Ring(revision, self.shape.by_node, bounds)
         for entry in self._entries.values():
             if entry.node:
                 self._nodes.setdefault(entry.node, {})[entry.key] = entry

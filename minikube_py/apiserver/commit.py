@@ -26,7 +26,8 @@ def serialise(ref: ResourceRef, obj: Obj) -> bytes:
         if name not in ordered:
             ordered[name] = value
     try:
-        return orjson.dumps(ordered)
+        # A copy of the right size: orjson's result takes 4 KiB of memory or more as long as it lives, and the log may hold it for minutes.
+        return memoryview(orjson.dumps(ordered)).tobytes()
     except orjson.JSONEncodeError as error:
         raise InternalError(f"Internal error occurred: {error}") from error
 

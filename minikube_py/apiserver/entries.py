@@ -167,10 +167,6 @@ class Event(msgspec.Struct, gc=False, eq=False):
     type: str
     entry: Entry
     previous: Entry | None
-    _wire: bytes | None = None
-    _wire_added: bytes | None = None
-    _departed: Entry | None = None
-    _wire_departed: bytes | None = None
 
     @property
     def revision(self) -> int:
@@ -178,38 +174,11 @@ class Event(msgspec.Struct, gc=False, eq=False):
         return self.entry.revision
 
     @property
-    def wire(self) -> bytes:
-        """The event as one line of a watch response, built once for all watchers."""
-        if self._wire is None:
-            self._wire = frame(self.type, self.entry.value)
-        return self._wire
-
-    @property
-    def wire_added(self) -> bytes:
-        """The same for a watcher to whom the object is new: it matches its selector since this change."""
-        if self.type == ADDED:
-            return self.wire
-        if self._wire_added is None:
-            self._wire_added = frame(ADDED, self.entry.value)
-        return self._wire_added
-
-    @property
     def departed(self) -> Entry:
         """The object as it last matched a selector that it does not match any more, under this change's revision."""
         if self.type == DELETED or self.previous is None:
             return self.entry
-        if self._departed is None:
-            self._departed = self.entry.shape.again(self.previous, self.revision)
-        return self._departed
-
-    @property
-    def wire_departed(self) -> bytes:
-        """The DELETED line for a watcher whose selector the object does not match any more."""
-        if self.type == DELETED:
-            return self.wire
-        if self._wire_departed is None:
-            self._wire_departed = frame(DELETED, self.departed.value)
-        return self._wire_departed
+        return self.entry.shape.again(self.previous, self.revision)
 
 
 def frame(type_: str, value: bytes) -> bytes:

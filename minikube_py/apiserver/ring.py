@@ -18,6 +18,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from operator import attrgetter
+from typing import NamedTuple
 
 from minikube_py.apiserver.entries import Event
 
@@ -153,16 +154,31 @@ class Channel:
             self.wake()
 
 
-class Ring:
-    """The recent events of a resource, bounded by number and bytes, with a channel a node where the resource has nodes."""
+class Bounds(NamedTuple):
+    """How much of the recent past one resource keeps: events, bytes of their objects, and seconds (as many as upstream's watch cache holds
+    them for at least). What is older comes from the log."""
 
-    def __init__(self, revision: int, by_node: bool, max_events: int, max_bytes: int) -> None:
+    events: int = 2048
+    bytes: int = 4 << 20
+    seconds: float = 75.0
+
+
+class _Kept(NamedTuple):
+    since: float
+    size: int
+
+
+class Ring:
+    """The recent events of a resource, within bounds, with a channel a node where the resource has nodes."""
+
+    def __init__(self, revision: int, by_node: bool, bounds: Bounds) -> None:
         self.all = Channel(revision)
         self._by_node = by_node
         self._nodes: dict[str, Channel] = {}
-        self._max_events, self._max_bytes = max_events, max_bytes
+        self._bounds = bounds
         self._bytes = 0
-        self._sizes: deque[int] = deque()
+        self._kept: deque[_Kept] = deque()
+        self._ageing: asyncio.TimerHandle | None = None
 
     def open(self, node: str | None) -> Channel:
         """The channel that a watcher reads, until `close`."""
@@ -183,11 +199,14 @@ class Ring:
     def add(self, events: Sequence[Event]) -> None:
         """Take the events of one commit, drop what is over the bounds, and wake whom it concerns."""
         concerned = {self.all}
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         for event in events:
             self.all.append(event)
-            # The value, and the line made of it; the value before is counted with the event that brought it.
-            self._sizes.append(2 * len(event.entry.value))
-            self._bytes += self._sizes[-1]
+            # The value before is counted with the event that brought it.
+            size = len(event.entry.value)
+            self._kept.append(_Kept(now, size))
+            self._bytes += size
             if self._by_node:
                 for node in _nodes_of(event):
                     channel = self._nodes.get(node)
@@ -195,20 +214,32 @@ class Ring:
                         channel = self._nodes[node] = Channel(self.all.dropped)
                     channel.append(event)
                     concerned.add(channel)
-        self._bound()
+        self._bound(now)
+        if self._ageing is None and self._kept:
+            self._ageing = loop.call_later(self._bounds.seconds, self._age)
         for channel in concerned:
             channel.wake()
 
     def end(self) -> None:
         """The resource is gone: watchers wake and end."""
+        if self._ageing is not None:
+            self._ageing.cancel()
         for channel in (self.all, *self._nodes.values()):
             channel.ended = True
             channel.wake()
 
-    def _bound(self) -> None:
+    def _age(self) -> None:
+        self._ageing = None
+        loop = asyncio.get_running_loop()
+        self._bound(loop.time())
+        if self._kept:
+            self._ageing = loop.call_at(self._kept[0].since + self._bounds.seconds, self._age)
+
+    def _bound(self, now: float) -> None:
+        bounds, kept = self._bounds, self._kept
         count = 0
-        while self._sizes and (len(self._sizes) > self._max_events or self._bytes > self._max_bytes):
-            self._bytes -= self._sizes.popleft()
+        while kept and (len(kept) > bounds.events or self._bytes > bounds.bytes or kept[0].since <= now - bounds.seconds):
+            self._bytes -= kept.popleft().size
             count += 1
         for event in self.all.drop(count):
             if self._by_node:

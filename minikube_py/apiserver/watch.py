@@ -226,11 +226,8 @@ class _Watcher:
             if not (after or before):
                 return None
             type_ = DELETED if not after else MODIFIED if before else ADDED
-        if self._encode is not None:
-            return self._encode(type_, event.departed if type_ == DELETED else event.entry)
-        if type_ == event.type:
-            return event.wire
-        return event.wire_added if type_ == ADDED else event.wire_departed
+        entry = event.departed if type_ == DELETED else event.entry
+        return frame(type_, entry.value) if self._encode is None else self._encode(type_, entry)
 
     async def _replay(self, since: int, until: int) -> AsyncGenerator[bytes, None]:
         """What the log has between two revisions. The state of an object before its first change there is the one at `since`."""

@@ -61,6 +61,7 @@ T = TypeVar("T")
     metavar="DIR",
 )
 @option("--cgroup-root", "The cgroup under which the pods' cgroups are made.  [default: the top]", metavar="CGROUP")
+@option("--event-ttl", "How long events are kept.", default="1h", metavar="DURATION")
 @option("--node-monitor-period", "How often the signs of life of all nodes are looked at.", default="5s", metavar="DURATION")
 @option(
     "--node-monitor-grace-period",
@@ -142,6 +143,7 @@ def _config(options: dict[str, Any]) -> ServerConfig:
         container_runtime_endpoint=options["container_runtime_endpoint"] or "",
         cgroup_root=options["cgroup_root"] or "",
         default_local_storage_path=parse_path(options["default_local_storage_path"]),
+        event_ttl=parse_duration("--event-ttl", options["event_ttl"]),
         node_monitor_period=parse_duration("--node-monitor-period", options["node_monitor_period"]),
         node_monitor_grace_period=parse_duration("--node-monitor-grace-period", options["node_monitor_grace_period"]),
         default_not_ready_toleration_seconds=options["default_not_ready_toleration_seconds"],

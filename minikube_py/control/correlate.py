@@ -19,6 +19,8 @@ V = TypeVar("V")
 Key = tuple[str, ...]
 
 _REMEMBERED = 4096
+_REMEMBERED_SECONDS = 3600.0
+"""As long as an Event that nothing is added to lives by default."""
 _DIFFERENT = 10
 _DIFFERENT_WINDOW = 600.0
 _BURST = 25.0
@@ -48,18 +50,18 @@ class Correlated(NamedTuple):
 
 
 class Correlator:
-    """Remembers what one component has said: of the most recent objects and Events."""
+    """Remembers what one component has said in the last hour: of the most recent objects and Events."""
 
     def __init__(self, remembered: int = _REMEMBERED) -> None:
         self._events: _Recent[tuple[str, int, float]] = _Recent(remembered)
-        self._similar: _Recent[tuple[set[str], float]] = _Recent(remembered)
-        self._left: _Recent[tuple[float, float]] = _Recent(remembered)
+        self._similar: _Recent[set[str]] = _Recent(remembered)
+        self._left: _Recent[float] = _Recent(remembered)
 
     def correlate(self, said: Said) -> Correlated | None:
         """The Event that this makes, None where enough was said of the object."""
         key, message = self._combine(said)
-        name, count, first = self._events.get(key) or (_name(said), 0, said.at)
-        self._events[key] = name, count + 1, first
+        _, (name, count, first) = self._events.get(key) or (said.at, (_name(said), 0, said.at))
+        self._events.put(key, (name, count + 1, first), said.at)
         if not self._may_say(said):
             return None
         return Correlated(said, key, name, message, count + 1, first)
@@ -68,11 +70,11 @@ class Correlator:
         """Which Event it belongs to, and the Event's message."""
         about = said.regarding
         key = (*_object(about), said.type, said.reason)
-        messages, last = self._similar.get(key) or (set(), said.at)
+        last, messages = self._similar.get(key) or (said.at, set())
         if said.at - last > _DIFFERENT_WINDOW:
             messages = set()
         messages.add(said.message)
-        self._similar[key] = messages, said.at
+        self._similar.put(key, messages, said.at)
         if len(messages) < _DIFFERENT:
             return (*key, about.get("fieldPath", ""), said.message), said.message
         messages.pop()
@@ -80,9 +82,9 @@ class Correlator:
 
     def _may_say(self, said: Said) -> bool:
         key = (*_object(said.regarding), said.type)
-        left, at = self._left.get(key) or (_BURST, said.at)
+        at, left = self._left.get(key) or (said.at, _BURST)
         left = min(_BURST, left + max(said.at - at, 0.0) * _PER_SECOND)
-        self._left[key] = left - 1 if left >= 1 else left, said.at
+        self._left.put(key, left - 1 if left >= 1 else left, said.at)
         return left >= 1
 
 
@@ -97,17 +99,18 @@ def _object(about: Mapping[str, str]) -> Key:
 
 
 class _Recent(Generic[V]):
-    """The values of those keys that were set last."""
+    """The values of those keys that were put last, with the times of that."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._values: OrderedDict[Key, V] = OrderedDict()
+        self._values: OrderedDict[Key, tuple[float, V]] = OrderedDict()
 
-    def get(self, key: Key) -> V | None:
+    def get(self, key: Key) -> tuple[float, V] | None:
         return self._values.get(key)
 
-    def __setitem__(self, key: Key, value: V) -> None:
-        self._values[key] = value
-        self._values.move_to_end(key)
-        if len(self._values) > self._size:
-            self._values.popitem(last=False)
+    def put(self, key: Key, value: V, at: float) -> None:
+        values = self._values
+        values[key] = at, value
+        values.move_to_end(key)
+        while len(values) > self._size or next(iter(values.values()))[0] < at - _REMEMBERED_SECONDS:
+            values.popitem(last=False)

@@ -159,7 +159,10 @@ class Informer(Generic[V]):
             if old is None:
                 return
             del self._objects[key]
-            self._by_namespace[old.metadata.namespace].pop(key, None)
+            neighbours = self._by_namespace[old.metadata.namespace]
+            neighbours.pop(key, None)
+            if not neighbours:
+                del self._by_namespace[old.metadata.namespace]
         else:
             self._objects[key] = new
             self._by_namespace.setdefault(new.metadata.namespace, {})[key] = new

@@ -40,7 +40,8 @@ PODS = resource("pods", "Pod", strategy=PodStrategy())
 CONFIGMAPS = resource("configmaps", "ConfigMap")
 NODES = resource("nodes", "Node", namespaced=False)
 DEPLOYMENTS = resource("deployments", "Deployment", group="apps")
-ALL = (PODS, CONFIGMAPS, NODES, DEPLOYMENTS)
+EVENTS = resource("events", "Event")
+ALL = (PODS, CONFIGMAPS, NODES, DEPLOYMENTS, EVENTS)
 
 
 def encode(kind: Resource, namespace: str, name: str, labels: dict[str, str] | None = None, **rest: Any) -> bytes:

@@ -257,3 +257,20 @@ async def test_long_paths_are_decided_and_not_remembered(server: ApiUnderTest) -
         allowed = {authorizer.authorize(Attributes(user, "get", path="/" + "x" * 5000 + str(n))).allowed for n in range(3)}
         assert allowed == {"system:masters" in user.groups}
     assert len(authorizer._decisions) == remembered
+
+
+async def test_a_decision_is_remembered_for_what_it_depends_on(server: ApiUnderTest) -> None:
+    authorizer = server.api.authorizer
+    assert isinstance(authorizer, RequestAuthorizer)
+    rules = [{"verbs": ["get"], "apiGroups": [""], "resources": ["configmaps"]}]
+    await grant(server, rules, user_subject("everywhere"))
+    await grant(server, rules, user_subject("here"), "team")
+    namespaces = ["team", *(f"n{number}" for number in range(20))]
+    before = len(authorizer._decisions)
+    for _ in range(2):
+        assert all(may(server, User("everywhere"), "get", "configmaps", namespace, "c").allowed for namespace in namespaces)
+    assert len(authorizer._decisions) == before + 1, "one for all namespaces"
+    for _ in range(2):
+        assert [n for n in namespaces if may(server, User("here"), "get", "configmaps", n, "c").allowed] == ["team"]
+        assert may(server, User("here"), "get", "configmaps", "team", "d").allowed
+    assert not may(server, User("here"), "get", "configmaps").allowed

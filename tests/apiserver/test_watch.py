@@ -273,11 +273,27 @@ async def test_the_ring_is_bounded_by_bytes(tmp_path: Path) -> None:
         for number in range(40):
             await c.put(PODS, "ns", "p", spec={"nodeName": f"node{number % 3}", "pad": "x" * 5000})
         ring = c.cache.of(PODS).ring
-        assert 5 < len(ring.all) < 12
+        assert 15 < len(ring.all) < 20
         for node in range(3):
             channel = ring.open(f"node{node}")
-            assert 0 < len(channel) < 10
+            assert 0 < len(channel) < 15
             ring.close(f"node{node}", channel)
+
+
+async def test_the_ring_lets_go_of_what_is_old_and_the_log_tells_it(tmp_path: Path) -> None:
+    async with cluster(tmp_path, bounds=Bounds(seconds=0.2)) as c:
+        for name in "abc":
+            await c.put(PODS, "ns", name, spec={"nodeName": "one"})
+            await asyncio.sleep(0.05)
+        ring = c.cache.of(PODS).ring
+        assert len(ring.all) == 3
+        await asyncio.sleep(0.12)
+        assert 0 < len(ring.all) < 3, "each for its time, not all for the last one's"
+        await asyncio.sleep(0.2)
+        assert len(ring.all) == 0
+        for interest in (Interest(), Interest(node="one")):
+            async with aclosing(watch(c.cache, PODS, interest, since=1)) as chunks:
+                assert [name for _, name, _ in await Lines(chunks).take(2)] == ["b", "c"]
 
 
 async def test_a_watch_ends_with_its_resource(tmp_path: Path) -> None:
