@@ -65,6 +65,8 @@ class ResourceCache:
             if scope and self.resource.ref.namespaced:
                 prefix = f"{self.shape.prefix}{scope}"
                 keys = keys[bisect_left(keys, prefix + "/") : bisect_left(keys, prefix + "0")]
+            if not keys:
+                return []  # not kept: namespaces come and go, and most have nothing of most kinds
             listing = self._listings[scope] = [self._entries[key] for key in keys]
         return listing
 

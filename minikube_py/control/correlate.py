@@ -19,8 +19,8 @@ V = TypeVar("V")
 Key = tuple[str, ...]
 
 _REMEMBERED = 4096
-_REMEMBERED_SECONDS = 3600.0
-"""As long as an Event that nothing is added to lives by default."""
+_REMEMBERED_SECONDS = 1200.0
+"""What is said again is said within this: the longest waits between tries, here and upstream, are 1,000 seconds."""
 _DIFFERENT = 10
 _DIFFERENT_WINDOW = 600.0
 _BURST = 25.0
@@ -50,11 +50,11 @@ class Correlated(NamedTuple):
 
 
 class Correlator:
-    """Remembers what one component has said in the last hour: of the most recent objects and Events."""
+    """Remembers what one component has said a while ago: of the most recent objects and Events."""
 
     def __init__(self, remembered: int = _REMEMBERED) -> None:
         self._events: _Recent[tuple[str, int, float]] = _Recent(remembered)
-        self._similar: _Recent[set[str]] = _Recent(remembered)
+        self._similar: _Recent[tuple[str, ...]] = _Recent(remembered)
         self._left: _Recent[float] = _Recent(remembered)
 
     def correlate(self, said: Said) -> Correlated | None:
@@ -70,14 +70,14 @@ class Correlator:
         """Which Event it belongs to, and the Event's message."""
         about = said.regarding
         key = (*_object(about), said.type, said.reason)
-        last, messages = self._similar.get(key) or (said.at, set())
+        last, messages = self._similar.get(key) or (said.at, ())
         if said.at - last > _DIFFERENT_WINDOW:
-            messages = set()
-        messages.add(said.message)
-        self._similar.put(key, messages, said.at)
+            messages = ()
+        if said.message not in messages:
+            messages = (*messages, said.message)
+        self._similar.put(key, messages[: _DIFFERENT - 1], said.at)
         if len(messages) < _DIFFERENT:
             return (*key, about.get("fieldPath", ""), said.message), said.message
-        messages.pop()
         return key, _COMBINED + said.message
 
     def _may_say(self, said: Said) -> bool:

@@ -212,11 +212,21 @@ async def _either(first: asyncio.Event, second: asyncio.Event) -> None:
 
 def remove_pod_logs(directory: Path, uid: str) -> None:
     """All logs of a pod, whatever it was called. Blocking."""
-    for found in directory.glob(f"*_{uid}"):
-        shutil.rmtree(found, ignore_errors=True)
+    for found in _children(directory):
+        if found.endswith(f"_{uid}"):
+            shutil.rmtree(directory / found, ignore_errors=True)
 
 
 def remove_logs(path: Path) -> None:
     """A container's log and what was rotated of it. Blocking."""
-    for file in (path, *path.parent.glob(f"{path.name}.*")):
-        file.unlink(missing_ok=True)
+    for found in _children(path.parent):
+        if found == path.name or found.startswith(f"{path.name}."):
+            (path.parent / found).unlink(missing_ok=True)
+
+
+def _children(directory: Path) -> list[str]:
+    """Names in a directory. Not glob, which keeps a compiled expression for every pattern."""
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
