@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 from typing import Protocol
 
 from minikube_py import logs, ownprocess, stacks
-from minikube_py.aio import Supervisor, Tasks
+from minikube_py.aio import Supervisor, Tasks, well
 from minikube_py.systemd import notify
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class Program(ABC):
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
         self._supervisor = Supervisor()
+        self._supervisor.start("memory", well(ownprocess.keep_small))
         self._node: PodsHost | None = None
         self._ends = Tasks()
 

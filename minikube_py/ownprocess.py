@@ -6,13 +6,15 @@ just when somebody needs to look. It needs little, so that they lose little. To 
 No transparent huge pages: where the machine's default is `always`, the kernel backs every heap with pages of 2 MiB, and an interpreter's,
 which is full of small holes, takes a fifth more memory for it.
 
-All of it is inherited by threads and children. Who has set another priority or score already, by a unit's settings say, keeps it.
+All of that is inherited by threads and children. Who has set another priority or score already, by a unit's settings say, keeps it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,7 @@ _PR_SET_THP_DISABLE, _PR_GET_THP_DISABLE = 41, 42
 _NICE = -10
 _OOM_SCORE_ADJUST = -999
 """The kubelet's `--oom-score-adj`."""
+_TIDY_SECONDS = 60.0
 
 
 def settle() -> None:
@@ -31,6 +34,19 @@ def settle() -> None:
     if _niceness() == 0:
         _be_nice(_NICE)
         _lift_session()
+
+
+async def keep_small() -> None:
+    """Every minute, let go of the memory that nobody uses, until cancelled.
+
+    The interpreter looks for cycles when it has many new objects, however large a few are: connections and pipes that have ended would be
+    kept for hours. The C library keeps what was freed for the next time, which after a burst may be half of all."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    while True:
+        await asyncio.sleep(_TIDY_SECONDS)
+        gc.collect(1)
+        if trim is not None:
+            trim(0)
 
 
 @contextlib.contextmanager

@@ -213,8 +213,10 @@ class End(asyncio.Protocol):
         self.gone.set()
         self._news.set()
         self._news_of_room.set()
-        if self._other is not None:
-            self._other.finish()
+        # Two ends that know one another would wait for the garbage collector, with their buffers of TLS, a quarter of a megabyte each.
+        other, self._other = self._other, None
+        if other is not None:
+            other.finish()
 
 
 class Backend(NamedTuple):

@@ -38,6 +38,31 @@ seen.append(of_child())
 print(json.dumps(seen))
 """
 
+SMALL = """
+import asyncio, gc, weakref
+from minikube_py import ownprocess
+def resident():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+class Node:
+    pass
+async def main():
+    ownprocess._TIDY_SECONDS = 0.2
+    keeping = asyncio.create_task(ownprocess.keep_small())
+    await asyncio.sleep(0)
+    before = resident()
+    blocks = [bytes(2000) for _ in range(40_000)]
+    kept = blocks[::400]
+    node = Node()
+    node.itself, node.large = node, blocks
+    known = weakref.ref(node)
+    del node, blocks
+    most = resident()
+    await asyncio.sleep(0.5)
+    print(known() is None, (most - before) // 1024 > 60, (resident() - before) // 1024 < 20)
+asyncio.run(main())
+"""
+
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may ask for priority")
 
 
@@ -59,6 +84,10 @@ def test_it_is_inherited_and_kept_from_those_started_for_others() -> None:
 def test_a_priority_that_was_given_is_kept() -> None:
     assert [shown.split()[1] for shown in looks(niceness=5)] == ["5"] * 5
     assert [shown.split()[1] for shown in looks(niceness=-3)] == ["-3", "-3", "-3", "0", "-3"]
+
+
+def test_what_is_not_used_any_more_is_given_back() -> None:
+    assert subprocess.check_output([sys.executable, "-c", SMALL], text=True).split() == ["True"] * 3
 
 
 @root
