@@ -10,7 +10,7 @@ from minikube_py.apiserver.decode import decode
 from minikube_py.apiserver.objectmeta import metadata_of, set_namespace
 from minikube_py.apiserver.options import write_options
 from minikube_py.apiserver.write import Writer
-from minikube_py.meta.errors import BadRequest, Cause, conflict, invalid
+from minikube_py.meta.errors import BadRequest, Cause, conflict, invalid, precondition_failed
 from minikube_py.resources.api import Obj, Resource
 from minikube_py.schema import definitions
 from minikube_py.types.meta import ResourceRef, timestamp
@@ -42,8 +42,7 @@ class Bindings:
             given, current = meta, pod["metadata"]
             for field, what in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
                 if given.get(field) and given[field] != current.get(field):
-                    why = f"Precondition failed: {what} in precondition: {given[field]}, {what} in object meta: {current.get(field)}"
-                    raise conflict("pods", name, why)
+                    raise precondition_failed("pods", name, target.key, what, given[field], current.get(field, ""))
             return bind(pod, node, meta.get("annotations") or {}, meta.get("labels") or {}, now)
 
         target = Call(request, info._replace(resource="pods", name=name, subresource="binding"), self._pods, self._pods.ref)

@@ -280,7 +280,7 @@ class ApiServer:
         async def create() -> bytes:
             user = call.request.user
             self.authorize(Attributes(user, "create", info.group, info.version, info.resource, "", info.namespace, info.name))
-            return await self.writer.create(call, decoded(), wanted)
+            return await self.writer.create_by_update(call, decoded(), wanted)
 
         may_create = call.resource.strategy.allow_create_on_update and not info.subresource
         value, created = await self.writer.change(

@@ -21,7 +21,17 @@ from minikube_py.apiserver.commit import Committer, serialise, with_revision
 from minikube_py.apiserver.locks import KeyLocks
 from minikube_py.apiserver.options import WriteOptions
 from minikube_py.apiserver.phases import Phases
-from minikube_py.meta.errors import OBJECT_MODIFIED, AlreadyExists, Cause, already_exists, conflict, invalid, qualified
+from minikube_py.meta.errors import (
+    OBJECT_MODIFIED,
+    AlreadyExists,
+    Cause,
+    Conflict,
+    already_exists,
+    conflict,
+    invalid,
+    precondition_failed,
+    qualified,
+)
 from minikube_py.resources.api import Obj, WriteContext
 from minikube_py.schema import fields
 from minikube_py.schema.definitions import Definitions
@@ -92,6 +102,14 @@ class Writer:
         except BaseException as error:
             await _take_back((*undos, *admission.undos), call, error)
             raise
+
+    async def create_by_update(self, call: Call, obj: Obj, options: WriteOptions) -> bytes:
+        """Create the object that an update names and that is not there. Raises Conflict where it was another one, which has gone."""
+        meta = objectmeta.metadata_of(obj)
+        if uid := meta.get("uid"):
+            raise _another(call, uid, "")
+        meta.pop("resourceVersion", None)
+        return await self.create(call, obj, options)
 
     async def _store_new(self, call: Call, obj: Obj, generated: bool, dry_run: bool) -> bytes:
         """Commit a new object; a generated name that is taken is generated again. Raises AlreadyExists."""
@@ -237,9 +255,8 @@ class Writer:
         if given and given != str(entry.revision):
             raise conflict(ref.plural, name, OBJECT_MODIFIED, ref.group)
         uid = meta.get("uid")
-        if uid and uid != old_meta.get("uid"):
-            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old_meta.get('uid')}"
-            raise conflict(ref.plural, name, why, ref.group)
+        if uid and uid != old_meta.get("uid") and call.request.method == "PUT":  # a patch of it is a change like any other
+            raise _another(call, uid, old_meta.get("uid", ""))
         if not given and not getattr(call.resource.strategy, "allow_unconditional_update", True):
             # Go prints the missing version as the unsigned number that it is.
             causes = [Cause("FieldValueInvalid", "metadata.resourceVersion", "Invalid value: 0x0: must be specified for an update")]
@@ -286,6 +303,12 @@ def ends_deletion(new: Obj, old: Obj) -> bool:
     if not old_meta.get("deletionTimestamp") or new["metadata"].get("finalizers") or old_meta.get("deletionGracePeriodSeconds"):
         return False
     return new["kind"] != "Namespace" or new["apiVersion"] != "v1" or not (new.get("spec") or {}).get("finalizers")
+
+
+def _another(call: Call, wanted: str, found: str) -> Conflict:
+    """What a client is told who has seen an object of the same name, with another uid."""
+    ref = call.resource.ref
+    return precondition_failed(ref.plural, call.info.name, call.key, "UID", wanted, found, ref.group)
 
 
 async def _take_back(undos: Iterable[Undo], call: Call, error: BaseException) -> None:

@@ -239,6 +239,14 @@ def conflict(plural: str, name: str, why: str, group: str = "") -> Conflict:
     return Conflict(message, details={"name": name, **_group(group), "kind": plural})
 
 
+def precondition_failed(plural: str, name: str, key: str, what: str, wanted: str, found: str, group: str = "") -> Conflict:
+    """The Conflict of a write that wants the object at `key` to have another uid or resourceVersion (`what`), in the words of upstream's
+    storage."""
+    why = f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+    storage = f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: {why}"
+    return conflict(plural, name, storage, group)
+
+
 OBJECT_MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 
 

@@ -133,10 +133,13 @@ async def test_an_old_resource_version_is_409_and_none_is_last_writer_wins(serve
 
 async def test_another_uid_is_409(server: ApiUnderTest) -> None:
     obj = await created(server)
-    answer = await server.http("PATCH", CONFIGMAPS + "/a", {"metadata": {"uid": "other"}}, content_type=MERGE)
+    answer = await server.http("PUT", CONFIGMAPS + "/a", {"metadata": {"name": "a", "uid": "other"}})
     assert message(answer, 409, "Conflict").endswith(
+        "/configmaps/default/a, ResourceVersion: 0, AdditionalErrorMsg: "
         f"Precondition failed: UID in precondition: other, UID in object meta: {obj['metadata']['uid']}"
     )
+    answer = await server.http("PATCH", CONFIGMAPS + "/a", {"metadata": {"uid": "other"}}, content_type=MERGE)
+    assert message(answer, 422, "Invalid") == 'ConfigMap "a" is invalid: metadata.uid: Invalid value: "other": field is immutable'
 
 
 async def test_an_update_cannot_change_what_the_system_set(server: ApiUnderTest) -> None:
@@ -229,6 +232,14 @@ async def test_put_creates_where_the_kind_allows_it(server: ApiUnderTest) -> Non
     answer = await server.http("PUT", path, lease)
     assert message(answer, 422, "Invalid").endswith("metadata.resourceVersion: Invalid value: 0x0: must be specified for an update")
     assert (await server.http("PUT", path, made.json)).status == 200
+    await server.http("DELETE", path)
+    answer = await server.http("PUT", path, made.json)
+    uid = made.json["metadata"]["uid"]
+    assert message(answer, 409, "Conflict").endswith(f"UID in precondition: {uid}, UID in object meta: "), "that one is gone"
+    before = made.json
+    del before["metadata"]["uid"]
+    again = await server.http("PUT", path, before)
+    assert again.status == 201 and int(again.json["metadata"]["resourceVersion"]) > int(before["metadata"]["resourceVersion"])
 
 
 async def test_status_is_its_own_endpoint(server: ApiUnderTest) -> None:
