@@ -16,8 +16,11 @@ import contextlib
 import ctypes
 import gc
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
+
+from minikube_py.meta.expfmt import Family, Sample
 
 _PR_SET_THP_DISABLE, _PR_GET_THP_DISABLE = 41, 42
 
@@ -47,6 +50,21 @@ async def keep_small() -> None:
         gc.collect(1)
         if trim is not None:
             trim(0)
+
+
+def metrics() -> Iterator[Family]:
+    """What every Prometheus client library tells of its process."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+    booted = next(float(line.split()[1]) for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
+    cpu, started = (int(fields[11]) + int(fields[12])) / ticks, booted + int(fields[19]) / ticks
+    yield Family("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.", [Sample(cpu)])
+    yield Family("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", [Sample(int(fields[21]) * page)])
+    yield Family("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", [Sample(int(fields[20]))])
+    yield Family("process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.", [Sample(started)])
+    yield Family("process_open_fds", "gauge", "Number of open file descriptors.", [Sample(len(os.listdir("/proc/self/fd")))])
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    yield Family("process_max_fds", "gauge", "Maximum number of open file descriptors.", [Sample(most)])
 
 
 @contextlib.contextmanager

@@ -6,12 +6,11 @@ Counting costs one dictionary update; text is made when asked.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 
 from minikube_py.aio import LagProbe
 from minikube_py.apiserver.requestinfo import RequestInfo
-
-Sample = tuple[str, Mapping[str, str], float]
+from minikube_py.meta.expfmt import Family, Sample
 
 _SERIES = 10_000
 """Counters of their own; requests beyond are counted without saying what they were about, since anybody may ask about anything."""
@@ -32,8 +31,9 @@ class RequestMetrics:
             counted = self._requests.get(key)
         self._requests[key] = (counted or 0) + 1
 
-    def samples(self) -> Iterator[Sample]:
-        """The counters as samples."""
+    def family(self) -> Family:
+        """The counters."""
+        samples = []
         for (verb, group, version, resource, subresource, code), number in sorted(self._requests.items()):
             labels = {
                 "verb": verb.upper(),
@@ -43,36 +43,21 @@ class RequestMetrics:
                 "subresource": subresource,
                 "code": str(code),
             }
-            yield "apiserver_request_total", labels, number
+            samples.append(Sample(number, labels))
+        return Family("apiserver_request_total", "counter", "Requests by verb, resource and the answer's code.", samples)
 
 
-def lag_samples(lag: LagProbe) -> Iterator[Sample]:
-    """How late the process's event loop was: a histogram, the worst, and the worst that was the loop's own doing."""
+def of_loop(lag: LagProbe) -> Iterator[Family]:
+    """How late the process's event loop was: a histogram, the worst, and the worst that was the loop's own doing. How many tasks it has:
+    what is started and never ends shows here first."""
     name = "minikube_py_event_loop_lag_seconds"
-    seen = 0
+    seen, samples = 0, []
     for bound, number in zip(lag.BUCKETS, lag.counts, strict=True):
         seen += number
-        yield f"{name}_bucket", {"le": "+Inf" if bound == float("inf") else f"{bound:g}"}, seen
-    yield f"{name}_sum", {}, lag.total
-    yield f"{name}_count", {}, seen
-    yield f"{name}_max", {}, lag.worst
-    yield "minikube_py_event_loop_blocked_seconds_max", {}, lag.blocked
-
-
-def task_samples() -> Iterator[Sample]:
-    """How many tasks the process's event loop has: what is started and never ends shows here first."""
-    yield "minikube_py_tasks", {}, len(asyncio.all_tasks())
-
-
-def render(samples: Iterable[Sample]) -> str:
-    """Samples in the text format."""
-    lines = []
-    for name, labels, value in samples:
-        listed = ",".join(f'{key}="{_escape(text)}"' for key, text in labels.items())
-        number = int(value) if value == int(value) else value
-        lines.append(f"{name}{{{listed}}} {number}" if listed else f"{name} {number}")
-    return "\n".join([*lines, ""])
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        samples.append(Sample(seen, {"le": "+Inf" if bound == float("inf") else f"{bound:g}"}, suffix="_bucket"))
+    samples += [Sample(lag.total, suffix="_sum"), Sample(seen, suffix="_count")]
+    yield Family(name, "histogram", "How late the event loop was.", samples)
+    yield Family(f"{name}_max", "gauge", "The worst of it.", [Sample(lag.worst)])
+    blocked = "minikube_py_event_loop_blocked_seconds_max"
+    yield Family(blocked, "gauge", "The worst that was not for want of a processor.", [Sample(lag.blocked)])
+    yield Family("minikube_py_tasks", "gauge", "Tasks of the event loop.", [Sample(len(asyncio.all_tasks()))])

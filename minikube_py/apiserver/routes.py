@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from minikube_py import ownprocess
 from minikube_py.apiserver import answers, metrics
 from minikube_py.apiserver.api import Request, Response
 from minikube_py.apiserver.discovery import Discovery
 from minikube_py.apiserver.health import ENDPOINTS
 from minikube_py.apiserver.impersonate import values
 from minikube_py.apiserver.requestinfo import RequestInfo
+from minikube_py.meta import expfmt
 from minikube_py.meta.errors import MethodNotAllowed, NotAcceptable, NotFound
 from minikube_py.meta.version import KUBERNETES_MAJOR, KUBERNETES_MINOR, KUBERNETES_VERSION, architecture
 from minikube_py.schema import openapi_wire
@@ -53,8 +55,8 @@ class Routes:
         if first == "openapi":
             return await self._openapi(request, path)
         if path == "/metrics":
-            samples = metrics.render([*self._api.metrics.samples(), *metrics.lag_samples(self._api.lag), *metrics.task_samples()])
-            return Response(200, samples.encode(), content_type="text/plain; version=0.0.4; charset=utf-8")
+            families = (self._api.metrics.family(), *metrics.of_loop(self._api.lag), *ownprocess.metrics())
+            return Response(200, expfmt.text(families).encode(), content_type=expfmt.CONTENT_TYPE)
         if path == "/":
             return answers.json({"paths": sorted((*_LISTED, *self._extra))})
         raise _not_found()

@@ -28,6 +28,7 @@ _UNLIMITED = 2**62
 """cgroup v1 shows no memory limit as a number close to the largest one."""
 _V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "hugetlb", "io")
 _PRESSURES = ("cpu", "memory", "io")
+_TICK = 10**9 // os.sysconf("SC_CLK_TCK")
 
 
 class AllPods(NamedTuple):
@@ -42,6 +43,31 @@ class Swap(NamedTuple):
 
     used: int
     limit: int | None = None
+
+
+class Account(NamedTuple):
+    """What a cgroup has used and may use. Times are nanoseconds of CPU, memory is bytes; None for no limit."""
+
+    cpu: int
+    user: int
+    system: int
+    periods: int
+    throttled_periods: int
+    throttled: int
+    quota: int | None
+    period: int | None
+    """Microseconds, as the quota."""
+    shares: int
+    memory: int
+    working_set: int
+    rss: int
+    cache: int
+    mapped: int
+    most: int
+    swap: int
+    limit: int | None
+    oom_kills: int
+    threads: int
 
 
 class Stall(NamedTuple):
@@ -273,6 +299,69 @@ class Cgroups:
             return _table(self._file("cpu", name, "cpu.stat")).get("usage_usec", 0) * 1000
         return _count(self._file("cpuacct", name, "cpuacct.usage"))
 
+    def account(self, name: str) -> Account:
+        """All that a cgroup has used, and what it is limited to; what the kernel does not count is 0."""
+        stat = _table(self._file("memory", name, "memory.stat"))
+        cpu = _table(self._file("cpu", name, "cpu.stat"))
+        usage, working_set = _count(self._file("memory", name, self._usage_file)), self._working_set(name)
+        threads = _count(self._file("pids", name, "pids.current"))
+        if self.v2:
+            if not name.strip("/"):  # of the topmost cgroup v2 keeps no sum
+                usage, working_set = stat.get("anon", 0) + stat.get("file", 0), self.node_working_set() or 0
+            quota, _, period = self._read("cpu", name, "cpu.max").partition(" ")
+            return Account(
+                cpu=cpu.get("usage_usec", 0) * 1000,
+                user=cpu.get("user_usec", 0) * 1000,
+                system=cpu.get("system_usec", 0) * 1000,
+                periods=cpu.get("nr_periods", 0),
+                throttled_periods=cpu.get("nr_throttled", 0),
+                throttled=cpu.get("throttled_usec", 0) * 1000,
+                quota=_number(quota),
+                period=_number(period),
+                shares=resources.shares_of_weight(_number(self._read("cpu", name, "cpu.weight")) or 1),
+                memory=usage,
+                working_set=working_set,
+                rss=stat.get("anon", 0),
+                cache=stat.get("file", 0),
+                mapped=stat.get("file_mapped", 0),
+                most=_count(self._file("memory", name, "memory.peak")),
+                swap=_count(self._file("memory", name, "memory.swap.current")),
+                limit=_number(self._read("memory", name, "memory.max")),
+                oom_kills=_table(self._file("memory", name, "memory.events")).get("oom_kill", 0),
+                threads=threads,
+            )
+        ticks = _table(self._file("cpuacct", name, "cpuacct.stat"))
+        limit = _number(self._read("memory", name, "memory.limit_in_bytes"))
+        return Account(
+            cpu=_count(self._file("cpuacct", name, "cpuacct.usage")),
+            user=ticks.get("user", 0) * _TICK,
+            system=ticks.get("system", 0) * _TICK,
+            periods=cpu.get("nr_periods", 0),
+            throttled_periods=cpu.get("nr_throttled", 0),
+            throttled=cpu.get("throttled_time", 0),
+            quota=_number(self._read("cpu", name, "cpu.cfs_quota_us")),
+            period=_number(self._read("cpu", name, "cpu.cfs_period_us")),
+            shares=_number(self._read("cpu", name, "cpu.shares")) or resources.MIN_SHARES,
+            memory=usage,
+            working_set=working_set,
+            rss=stat.get("total_rss", 0),
+            cache=stat.get("total_cache", 0),
+            mapped=stat.get("total_mapped_file", 0),
+            most=_count(self._file("memory", name, "memory.max_usage_in_bytes")),
+            swap=stat.get("total_swap", 0),
+            limit=limit if limit is not None and limit < _UNLIMITED else None,
+            oom_kills=_table(self._file("memory", name, "memory.oom_control")).get("oom_kill", 0),
+            threads=threads,
+        )
+
+    def processes(self, name: str) -> tuple[int, ...]:
+        """The processes that are in a cgroup itself."""
+        return tuple(int(pid) for pid in self._read("memory", name, "cgroup.procs").split())
+
+    @property
+    def _usage_file(self) -> str:
+        return "memory.current" if self.v2 else "memory.usage_in_bytes"
+
     def node_working_set(self) -> int | None:
         """Bytes of memory that the machine cannot do without; None where the kernel does not count them."""
         if self.v2:
@@ -283,7 +372,7 @@ class Cgroups:
 
     def _working_set(self, name: str) -> int:
         """What is in use, without the files that the kernel would drop first."""
-        used = _count(self._file("memory", name, "memory.current" if self.v2 else "memory.usage_in_bytes"))
+        used = _count(self._file("memory", name, self._usage_file))
         stat = _table(self._file("memory", name, "memory.stat"))
         return max(0, used - stat.get("inactive_file" if self.v2 else "total_inactive_file", 0))
 

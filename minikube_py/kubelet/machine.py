@@ -69,25 +69,29 @@ def meminfo() -> dict[str, int]:
 
 
 class Interface(NamedTuple):
-    """What went through a network interface, in bytes and in packets that were damaged; the names are the Summary API's."""
+    """What went through a network interface, in bytes and in packets, and the packets that were damaged or dropped."""
 
     name: str
     rxBytes: int
+    rxPackets: int
     rxErrors: int
+    rxDropped: int
     txBytes: int
+    txPackets: int
     txErrors: int
+    txDropped: int
 
 
-def interfaces() -> tuple[Interface, ...]:
-    """The network interfaces but loopback, that of the default route first."""
-    routes = [line.split() for line in _read("/proc/self/net/route").splitlines()[1:]]
+def interfaces(process: str = "self") -> tuple[Interface, ...]:
+    """The network interfaces that a process sees but loopback, that of the default route first."""
+    routes = [line.split() for line in _read(f"/proc/{process}/net/route").splitlines()[1:]]
     default = next((fields[0] for fields in routes if fields[1] == "00000000"), "")
     found = []
-    for line in _read("/proc/self/net/dev").splitlines()[2:]:
+    for line in _read(f"/proc/{process}/net/dev").splitlines()[2:]:
         name, _, rest = line.partition(":")
         fields = [int(field) for field in rest.split()]
         if name.strip() != "lo":
-            found.append(Interface(name.strip(), fields[0], fields[2], fields[8], fields[10]))
+            found.append(Interface(name.strip(), *fields[0:4], *fields[8:12]))
     return tuple(sorted(found, key=lambda i: i.name != default))
 
 

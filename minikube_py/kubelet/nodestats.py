@@ -20,6 +20,7 @@ from minikube_py.kubelet.state import ContainerRecord
 from minikube_py.kubelet.tools import Tools
 from minikube_py.kubelet.usage import Disk, PodUsage
 from minikube_py.meta import thresholds
+from minikube_py.meta.expfmt import Family, Sample
 from minikube_py.types.meta import timestamp
 from minikube_py.types.pod import Pod
 
@@ -62,8 +63,8 @@ class NodeStats:
         self._measure = Measure(tools.cri, tools.cgroups, tools.options)
         self._rates: dict[str, tuple[Reading, int]] = {}
 
-    async def resource_metrics(self) -> str:
-        """/metrics/resource in Prometheus's text format."""
+    async def resource_metrics(self) -> Sequence[Family]:
+        """/metrics/resource."""
         node, pods = await self._read()
         return resource_metrics(node, pods)
 
@@ -138,40 +139,38 @@ class NodeStats:
         return rate if rate >= 0 else None
 
 
-def resource_metrics(node: Reading, pods: Iterable[PodReading]) -> str:
-    """The text that metrics-server reads, with upstream's names."""
-    families: dict[str, list[str]] = {name: [] for name in _FAMILIES}
+def resource_metrics(node: Reading, pods: Iterable[PodReading]) -> Sequence[Family]:
+    """What metrics-server reads, with upstream's names."""
+    samples: dict[str, list[Sample]] = {name: [] for name in _FAMILIES}
 
-    def add(name: str, labels: str, value: float, reading: Reading | None = None) -> None:
-        when = f" {int(reading.time * 1000)}" if reading is not None else ""
-        families[name].append(f"{name}{labels} {value:.10g}{when}\n")
+    def add(name: str, labels: Mapping[str, str], value: float, reading: Reading | None = None) -> None:
+        samples[name].append(Sample(value, labels, reading.time if reading is not None else None))
 
-    def swap(of: str, labels: str, reading: Reading) -> None:
+    def swap(of: str, labels: Mapping[str, str], reading: Reading) -> None:
         if reading.swap is not None:
             add(f"{of}_swap_usage_bytes", labels, reading.swap.used, reading)
             if of == "container" and reading.swap.limit is not None:
                 add("container_swap_limit_bytes", labels, reading.swap.limit, reading)
 
-    add("node_cpu_usage_seconds_total", "", node.cpu / _NANO, node)
-    add("node_memory_working_set_bytes", "", node.memory, node)
-    swap("node", "", node)
+    add("node_cpu_usage_seconds_total", {}, node.cpu / _NANO, node)
+    add("node_memory_working_set_bytes", {}, node.memory, node)
+    swap("node", {}, node)
     for item in pods:
-        where = f'namespace="{item.pod.metadata.namespace}",pod="{item.pod.metadata.name}"'
-        add("pod_cpu_usage_seconds_total", f"{{{where}}}", item.reading.cpu / _NANO, item.reading)
-        add("pod_memory_working_set_bytes", f"{{{where}}}", item.reading.memory, item.reading)
-        swap("pod", f"{{{where}}}", item.reading)
+        where = {"namespace": item.pod.metadata.namespace, "pod": item.pod.metadata.name}
+        add("pod_cpu_usage_seconds_total", where, item.reading.cpu / _NANO, item.reading)
+        add("pod_memory_working_set_bytes", where, item.reading.memory, item.reading)
+        swap("pod", where, item.reading)
         for one in item.containers:
-            labels = f'{{container="{one.name}",{where}}}'
+            labels = {"container": one.name, **where}
             add("container_cpu_usage_seconds_total", labels, one.reading.cpu / _NANO, one.reading)
             add("container_memory_working_set_bytes", labels, one.reading.memory, one.reading)
             swap("container", labels, one.reading)
             add("container_start_time_seconds", labels, one.started)
-    add("resource_scrape_error", "", 0)
-    return "".join(
-        f"# HELP {name} [{'ALPHA' if '_swap_' in name else 'STABLE'}] {text}\n# TYPE {name} {kind}\n" + "".join(families[name])
-        for name, (kind, text) in _FAMILIES.items()
-        if families[name]
-    )
+    add("resource_scrape_error", {}, 0)
+    return [
+        Family(name, kind, f"[{'ALPHA' if '_swap_' in name else 'STABLE'}] {words}", samples[name])
+        for name, (kind, words) in _FAMILIES.items()
+    ]
 
 
 _FAMILIES = {
@@ -267,7 +266,8 @@ def _file_system(now: str, left: Mapping[str, Observation], space: str, inodes: 
 
 
 def _network(interfaces: Sequence[machine.Interface]) -> Obj:
-    shown = [i._asdict() for i in interfaces]
+    told = ("name", "rxBytes", "rxErrors", "txBytes", "txErrors")
+    shown = [{name: getattr(interface, name) for name in told} for interface in interfaces]
     return {**(shown[0] if shown else {"name": ""}), "interfaces": shown}
 
 

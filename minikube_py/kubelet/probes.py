@@ -18,6 +18,7 @@ from minikube_py.kubelet.handlers import Handlers, Outcome
 from minikube_py.kubelet.plan import Verdict, Verdicts
 from minikube_py.kubelet.resources import is_sidecar
 from minikube_py.kubelet.state import ContainerRecord, PodState
+from minikube_py.meta.expfmt import Family, Sample
 from minikube_py.types.handlers import Probe
 from minikube_py.types.pod import Container, Pod
 
@@ -28,6 +29,15 @@ class _Key(NamedTuple):
     kind: str
 
 
+class _Counted(NamedTuple):
+    uid: str
+    namespace: str
+    pod: str
+    container: str
+    kind: str
+    result: str
+
+
 class Probes:
     """All probe workers of the node."""
 
@@ -36,6 +46,16 @@ class Probes:
         self._tasks = Tasks()
         self._workers: dict[_Key, asyncio.Task[Any]] = {}
         self._verdicts: dict[_Key, Verdict] = {}
+        self._counts: dict[_Counted, int] = {}
+
+    def metrics(self) -> Family:
+        """How often each probe of the containers that run has succeeded and failed (/metrics/probes)."""
+        samples = []
+        for (uid, namespace, pod, container, kind, result), number in sorted(self._counts.items()):
+            named = {"container": container, "namespace": namespace, "pod": pod, "pod_uid": uid}
+            samples.append(Sample(number, {**named, "probe_type": kind.capitalize(), "result": result}))
+        words = "[ALPHA] Cumulative number of a liveness, readiness or startup probe for a container by result."
+        return Family("prober_probe_total", "counter", words, samples)
 
     def follow(self, pod: Pod, state: PodState, host_ips: tuple[str, ...]) -> None:
         """Probe exactly the containers of the pod that run; a pod that is being deleted is probed for readiness only."""
@@ -69,6 +89,7 @@ class Probes:
 
     def stop(self, uid: str) -> None:
         """The pod ends: probe it no more."""
+        self._counts = {counted: number for counted, number in self._counts.items() if counted.uid != uid}
         for key in [k for k in self._workers if k.uid == uid]:
             self._workers.pop(key).cancel()
             self._verdicts.pop(key, None)
@@ -93,6 +114,9 @@ class Probes:
         while True:
             began = loop.time()
             outcome = await self._probe(probe, container, record, address)
+            result = "successful" if outcome.ok else "failed"
+            counted = _Counted(key.uid, pod.metadata.namespace, pod.metadata.name, container.name, key.kind, result)
+            self._counts[counted] = self._counts.get(counted, 0) + 1
             if not outcome.ok:
                 title = key.kind.capitalize()
                 self._events.record(

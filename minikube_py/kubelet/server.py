@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import Sequence
 from urllib.parse import parse_qs
 
 from aiohttp import web
@@ -16,7 +17,7 @@ from minikube_py import tunnel
 from minikube_py.aio import Health
 from minikube_py.client.transport import TransportError
 from minikube_py.cri import errors
-from minikube_py.kubelet import logs, nodelogs, nodestats
+from minikube_py.kubelet import cadvisor, logs, metrics, nodelogs, nodestats
 from minikube_py.kubelet.access import Access, attributes
 from minikube_py.kubelet.nodestats import NodeStats
 from minikube_py.kubelet.pods import Pods
@@ -26,6 +27,7 @@ from minikube_py.kubelet.streams import StreamServer, everybody, find, running
 from minikube_py.kubelet.tools import Tools
 from minikube_py.kubelet.volumes import localstorage
 from minikube_py.kubelet.worker import PodWorker
+from minikube_py.meta import expfmt
 from minikube_py.meta.errors import StatusError
 from minikube_py.types.meta import parse_timestamp
 
@@ -97,8 +99,8 @@ class KubeletServer:
                 return web.json_response(nodestats.running_pods(self._pods))
             case ["stats", "summary"]:
                 return web.json_response(await self._stats.summary())
-            case ["metrics", "resource"]:
-                return web.Response(text=await self._stats.resource_metrics(), content_type="text/plain", charset="utf-8")
+            case ["metrics", *which] if len(which) < 2:
+                return web.Response(text=expfmt.text(await self._metrics(*which)), headers={"Content-Type": expfmt.CONTENT_TYPE})
             case ["logs", *_]:
                 return await nodelogs.serve(request, self._tools.options.system_log_dir)
             case ["containerLogs", namespace, name, container]:
@@ -113,6 +115,18 @@ class KubeletServer:
                 return await self._run(request, namespace, name, "".join(uid), container)
             case ["localVolumes", name] if request.method in ("POST", "DELETE"):
                 return await self._local_volume(request, name)
+        raise Refused(404, "404 page not found\n")
+
+    async def _metrics(self, which: str = "") -> Sequence[expfmt.Family]:
+        match which:
+            case "":
+                return await metrics.metrics(self._tools, self._pods)
+            case "resource":
+                return await self._stats.resource_metrics()
+            case "cadvisor":
+                return await cadvisor.metrics(self._tools, self._pods)
+            case "probes":
+                return [self._tools.probes.metrics()]
         raise Refused(404, "404 page not found\n")
 
     async def _local_volume(self, request: web.BaseRequest, name: str) -> web.Response:

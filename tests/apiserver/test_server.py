@@ -117,16 +117,17 @@ async def test_version_discovery_openapi_and_metrics(server: ApiUnderTest) -> No
     assert document.headers["Cache-Control"] == "public, immutable"
     metrics = (await server.http("GET", "/metrics")).body.decode()
     assert 'apiserver_request_total{verb="CREATE",group="",version="v1",resource="namespaces",subresource="",code="201"} 2' in metrics
+    assert "# TYPE apiserver_request_total counter\n" in metrics and "\nprocess_resident_memory_bytes " in metrics
 
 
 def test_counters_are_bounded_whatever_is_asked_for() -> None:
     metrics = RequestMetrics()
     for number in range(10_100):
         metrics.count(parse("GET", f"/apis/g{number}/v1/things"), 403)
-    samples = list(metrics.samples())
-    assert sum(value for _, _, value in samples) == 10_100
+    samples = metrics.family().samples
+    assert sum(sample.value for sample in samples) == 10_100
     assert len(samples) == 10_001
-    assert [value for _, labels, value in samples if not labels["group"]] == [100]
+    assert [sample.value for sample in samples if not sample.labels["group"]] == [100]
 
 
 async def test_every_answer_has_an_audit_id_of_its_own(server: ApiUnderTest) -> None:

@@ -142,6 +142,37 @@ def test_what_all_pods_may_still_take(unified: Path, tmp_path: Path) -> None:
     assert old.all_pods() == (60 * MIB, 100 * MIB)
 
 
+def test_the_account_on_v2(unified: Path) -> None:
+    pod = unified / f"kubepods/burstable/pod{UID}"
+    for file, text in {
+        "cpu.stat": "usage_usec 3000000\nuser_usec 2000000\nsystem_usec 1000000\nnr_periods 10\nnr_throttled 4\nthrottled_usec 500000\n",
+        "cpu.max": "20000 100000\n",
+        "cpu.weight": f"{resources.cpu_weight(1024)}\n",
+        "memory.current": f"{50 * MIB}\n",
+        "memory.peak": f"{60 * MIB}\n",
+        "memory.max": f"{64 * MIB}\n",
+        "memory.stat": f"anon {20 * MIB}\nfile {30 * MIB}\nfile_mapped 5\ninactive_file {10 * MIB}\n",
+        "memory.events": "low 0\nhigh 0\nmax 3\noom 2\noom_kill 1\n",
+        "memory.swap.current": "4096\n",
+        "pids.current": "7\n",
+    }.items():
+        (pod / file).write_text(text)
+    made = Cgroups(Hierarchies(unified, {}))
+    found = made.account(made.pod_name(resources.BURSTABLE, UID))
+    assert (found.cpu, found.user, found.system) == (3 * 10**9, 2 * 10**9, 10**9)
+    assert (found.periods, found.throttled_periods, found.throttled) == (10, 4, 5 * 10**8)
+    assert (found.quota, found.period, found.threads, found.oom_kills) == (20000, 100000, 7, 1)
+    assert abs(found.shares - 1024) <= 32, "a weight is coarser than shares"
+    assert (found.memory, found.working_set, found.rss, found.cache, found.mapped) == (50 * MIB, 40 * MIB, 20 * MIB, 30 * MIB, 5)
+    assert (found.most, found.limit, found.swap) == (60 * MIB, 64 * MIB, 4096)
+    (pod / "cpu.max").write_text("max 100000\n")
+    (pod / "memory.max").write_text("max\n")
+    unlimited = made.account(made.pod_name(resources.BURSTABLE, UID))
+    assert (unlimited.quota, unlimited.limit) == (None, None)
+    (unified / "memory.stat").write_text(f"anon {100 * MIB}\nfile {80 * MIB}\ninactive_file {30 * MIB}\n")
+    assert made.account("")[9:11] == (180 * MIB, 150 * MIB)
+
+
 def test_swap_and_pressure_on_v2(unified: Path) -> None:
     pod = unified / f"kubepods/burstable/pod{UID}"
     made = Cgroups(Hierarchies(unified, {}))

@@ -8,9 +8,12 @@ import json
 import ssl
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from minikube_py import pki
 from tests.kubelet.agent import Agent, status
@@ -173,6 +176,66 @@ async def test_what_the_node_and_its_pods_use(node: Agent) -> None:
     listed = json.loads((await _get(node, "/runningpods/"))[1])["items"]
     assert ("NodeAllocatableEnforced", "Updated Node Allocatable limit across pods") in await node.events(node.options.node_name)
     assert [c["name"] for p in listed if p["metadata"]["name"] == "busy" for c in p["spec"]["containers"]] == ["main"]
+
+
+async def test_what_prometheus_reads(node: Agent) -> None:
+    probe = {"exec": {"command": ["true"]}, "periodSeconds": 1}
+    limits = {"limits": {"cpu": "200m", "memory": "64Mi"}}
+    busy = {"command": ["sh", "-c", "while :; do :; done"], "readinessProbe": probe, "resources": limits}
+    await node.create("busy", busy)
+    pod = await node.running("busy")
+
+    async def samples(path: str) -> dict[str, list[Sample]]:
+        code, text = await _get(node, path)
+        assert code == 200
+        found: dict[str, list[Sample]] = {}
+        for family in text_string_to_metric_families(text):
+            assert family.documentation and family.type != "unknown"
+            for sample in family.samples:
+                found.setdefault(sample.name, []).append(sample)
+        return found
+
+    async def of_container(name: str) -> float:
+        found = await samples("/metrics/cadvisor")
+        (value,) = (s.value for s in found[name] if s.labels["pod"] == "busy" and s.labels["container"] == "main")
+        return float(value)
+
+    await until(lambda: _more(partial(of_container, "container_cpu_cfs_throttled_seconds_total"), 0.0))
+    found = await samples("/metrics/cadvisor")
+    ours = {(name, s.labels["container"]): s for name in found for s in found[name] if s.labels.get("pod") == "busy"}
+    inner, outer = ours["container_cpu_usage_seconds_total", "main"], ours["container_cpu_usage_seconds_total", ""]
+    assert inner.labels == {
+        "container": "main",
+        "cpu": "total",
+        "id": f"{outer.labels['id']}/{inner.labels['name']}",
+        "image": "docker.io/library/busybox:test",
+        "name": inner.labels["name"],
+        "namespace": "default",
+        "pod": "busy",
+    }
+    assert outer.labels["id"].endswith(f"pod{pod.metadata.uid}")
+    assert 0 < inner.value <= outer.value and abs(float(inner.timestamp) - time.time()) < 60
+    assert 0 < ours["container_memory_working_set_bytes", "main"].value <= ours["container_memory_usage_bytes", "main"].value < 64 << 20
+    assert ours["container_spec_memory_limit_bytes", "main"].value == 64 << 20
+    quota, period = (ours[f"container_spec_cpu_{what}", "main"].value for what in ("quota", "period"))
+    assert quota / period == 0.2
+    assert ours["container_network_receive_bytes_total", ""].labels["interface"] == "eth0"
+    assert ours["container_network_transmit_packets_total", ""].value >= 0
+    whole = next(s for s in found["container_memory_working_set_bytes"] if s.labels["id"] == "/")
+    assert ours["container_memory_working_set_bytes", ""].value < whole.value < found["machine_memory_bytes"][0].value
+
+    own = await samples("/metrics")
+    assert own["kubelet_node_name"][0].labels == {"node": node.options.node_name}
+    assert own["kubelet_running_pods"][0].value >= 1 <= own["process_open_fds"][0].value
+    assert {s.labels["container_state"]: s.value for s in own["kubelet_running_containers"]}["running"] >= 1
+
+    async def probed() -> float:
+        counts = (await samples("/metrics/probes"))["prober_probe_total"]
+        named = {"container": "main", "namespace": "default", "pod": "busy", "pod_uid": pod.metadata.uid}
+        return sum(s.value for s in counts if s.labels == {**named, "probe_type": "Readiness", "result": "successful"})
+
+    await until(lambda: _more(probed, 1))
+    assert (await _get(node, "/metrics/nothing"))[0] == 404
 
 
 async def _more(read: Callable[[], Awaitable[float]], than: float) -> bool:
