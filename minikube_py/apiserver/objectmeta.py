@@ -215,11 +215,11 @@ def _value_faults(value: str) -> Sequence[str]:
     return _known_value_faults(value) if len(value) <= _USUAL else names.label_value(value)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _known_key_faults(key: str) -> Sequence[str]:
     return names.qualified_name(key)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _known_value_faults(value: str) -> Sequence[str]:
     return names.label_value(value)

@@ -74,7 +74,7 @@ def _interest(resource: Resource, ref: ResourceRef, namespace: str, name: str, l
     return Interest(place, chosen, matches, node)
 
 
-_known_interest = lru_cache(maxsize=512)(_interest)
+_known_interest = lru_cache(maxsize=128)(_interest)
 
 
 def _field_names(resource: Resource, ref: ResourceRef) -> Mapping[str, str]:

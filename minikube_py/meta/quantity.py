@@ -124,7 +124,7 @@ def number_text(value: object) -> str:
     return repr(value)
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=2048)
 def _parse(text: str) -> Quantity:
     text = text.strip()
     if text == "0":

@@ -32,7 +32,7 @@ def sound(value: str, check: names.Check) -> bool:
     return _sound(check, value) if len(value) <= _USUAL else not check(value)
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def _sound(check: names.Check, value: str) -> bool:
     return not check(value)
 

@@ -76,7 +76,7 @@ def _made(key: str, value: Any) -> str:
     return f'k:{{"{key}":{orjson.dumps(value).decode()}}}'
 
 
-_single = lru_cache(maxsize=4096)(_made)
+_single = lru_cache(maxsize=1024)(_made)
 
 
 def _value(item: Any) -> str:
