@@ -155,6 +155,7 @@ class DisruptionController(Controller):
 
     name = "disruption"
     identity = "disruption-controller"
+    component = "controllermanager"
     workers = 2
 
     def __init__(self, context: Context) -> None:
