@@ -5,11 +5,13 @@ Objects are JSON values; those that are prepared are changed in place. Messages 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from minikube_py.apiserver.options import parse_revision
 from minikube_py.meta import names
 from minikube_py.meta.errors import BadRequest, Cause, StatusError
 from minikube_py.resources.api import Obj
@@ -68,11 +70,22 @@ def set_namespace(meta: Obj, namespace: str, namespaced: bool) -> None:
 
 
 def prepare_create(meta: Obj) -> None:
-    """Take out what the system sets. Raises the error for a resourceVersion, which a new object cannot have."""
-    if meta.pop("resourceVersion", None):
-        raise StatusError("resourceVersion should not be set on objects to be created")
+    """Take out what the system sets. Raises the error for a resourceVersion, which a new object cannot have; "0" is none, and what is
+    no number is let pass, as by upstream."""
+    with contextlib.suppress(ValueError):
+        if parse_revision(meta.pop("resourceVersion", None) or ""):
+            raise StatusError("resourceVersion should not be set on objects to be created")
     for field in _SYSTEM_FIELDS:
         meta.pop(field, None)
+
+
+def take_revision(meta: Obj) -> int:
+    """Take the resourceVersion out of a changed object's metadata; 0, which is no version, stands for none. Raises the error for what is
+    no number."""
+    try:
+        return parse_revision(meta.pop("resourceVersion", None) or "")
+    except ValueError as error:
+        raise StatusError(str(error)) from None
 
 
 def check_name(meta: Mapping[str, Any], name: str, namespace: str) -> None:

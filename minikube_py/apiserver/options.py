@@ -40,12 +40,20 @@ def integer(query: Mapping[str, str], name: str) -> int | None:
 
 def revision(text: str, field: str = "resourceVersion") -> int:
     """A resourceVersion as a number ("" is 0). Raises BadRequest."""
+    try:
+        return parse_revision(text)
+    except ValueError as error:
+        raise BadRequest(f'{field}: Invalid value: "{text}": {error}') from None
+
+
+def parse_revision(text: str) -> int:
+    """A resourceVersion as a number ("" is 0). Raises ValueError in Go's words."""
     if not text:
         return 0
-    if text.isascii() and text.isdigit() and (number := int(text)) <= MAX_UINT64:
+    digits = text.isascii() and text.isdigit()
+    if digits and (number := int(text)) <= MAX_UINT64:
         return number
-    fault = "value out of range" if text.isascii() and text.isdigit() else "invalid syntax"
-    raise BadRequest(f'{field}: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": {fault}')
+    raise ValueError(f'strconv.ParseUint: parsing "{text}": {"value out of range" if digits else "invalid syntax"}')
 
 
 def check_timeout(query: Mapping[str, str]) -> None:

@@ -108,7 +108,7 @@ class Writer:
         meta = objectmeta.metadata_of(obj)
         if uid := meta.get("uid"):
             raise _another(call, uid, "")
-        meta.pop("resourceVersion", None)
+        objectmeta.take_revision(meta)
         return await self.create(call, obj, options)
 
     async def _store_new(self, call: Call, obj: Obj, generated: bool, dry_run: bool) -> bytes:
@@ -196,7 +196,7 @@ class Writer:
             from_hub = resource.converters[call.ref].from_hub
             new = mutate(lambda: from_hub(entry.decode()))
         meta = objectmeta.metadata_of(new)
-        given = meta.pop("resourceVersion", None)
+        given = objectmeta.take_revision(meta)
         self._check_current(call, entry, old_meta, meta, given)
         objectmeta.set_namespace(meta, call.info.namespace, ref.namespaced)
         if call.ref is not ref:
@@ -250,13 +250,13 @@ class Writer:
         """Whether a changed object is the one that the call names. Raises BadRequest."""
         objectmeta.check_name(objectmeta.metadata_of(obj), call.info.name, call.info.namespace)
 
-    def _check_current(self, call: Call, entry: Entry, old_meta: Obj, meta: Obj, given: str | None) -> None:
+    def _check_current(self, call: Call, entry: Entry, old_meta: Obj, meta: Obj, given: int) -> None:
         ref, name = call.resource.ref, call.info.name
-        if given and given != str(entry.revision):
-            raise conflict(ref.plural, name, OBJECT_MODIFIED, ref.group)
         uid = meta.get("uid")
         if uid and uid != old_meta.get("uid") and call.request.method == "PUT":  # a patch of it is a change like any other
             raise _another(call, uid, old_meta.get("uid", ""))
+        if given and given != entry.revision:
+            raise conflict(ref.plural, name, OBJECT_MODIFIED, ref.group)
         if not given and not getattr(call.resource.strategy, "allow_unconditional_update", True):
             # Go prints the missing version as the unsigned number that it is.
             causes = [Cause("FieldValueInvalid", "metadata.resourceVersion", "Invalid value: 0x0: must be specified for an update")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from minikube_py.aio import Clock, SystemClock, Tasks
@@ -51,6 +52,10 @@ class EventRecorder:
             "resourceVersion": meta.resourceVersion,
             "fieldPath": field_path,
         }
+        self.say(regarding, type_, reason, message)
+
+    def say(self, regarding: Mapping[str, str], type_: str, reason: str, message: str) -> None:
+        """The same of an object that only an ObjectReference is at hand of."""
         said = Said({k: v for k, v in regarding.items() if v}, type_, reason, message[:1024], self._clock.time())
         event = self._correlator.correlate(said)
         if event is None:

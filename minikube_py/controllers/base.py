@@ -76,13 +76,15 @@ class Controller:
     name: str = ""
     identity: str = ""
     """Its service account in kube-system."""
+    component: str = ""
+    """As what it speaks in events, where upstream's does not speak under its service account's name."""
     workers = 5
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.options, self.clock, self.informers = context.options, context.clock, context.informers
         self.client = context.client_for(self.identity)
-        self.events = EventRecorder(self.client, self.identity, clock=self.clock)
+        self.events = EventRecorder(self.client, self.component or self.identity, clock=self.clock)
 
     def watches(self) -> Sequence[Watch]:
         """What it follows."""

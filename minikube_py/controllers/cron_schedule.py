@@ -33,9 +33,9 @@ class Schedule(NamedTuple):
     """When something is due. Times are seconds since the epoch."""
 
     fields: str
-    """Five fields as cronsim reads them; "" for a period."""
+    """Five fields as cronsim reads them; "" for a period, and for what never comes."""
     period: float
-    """Seconds between two times, for @every."""
+    """Seconds between two times, for @every; 0 elsewhere."""
     zone: tzinfo
 
     def after(self, moment: float) -> float | None:
@@ -56,6 +56,8 @@ class Schedule(NamedTuple):
     def _times(self, moment: float, *, backwards: bool) -> Iterator[datetime]:
         from cronsim import CronSim
 
+        if not self.fields:
+            return iter(())
         return CronSim(self.fields, datetime.fromtimestamp(moment, UTC).astimezone(self.zone), reverse=backwards)
 
 
@@ -76,13 +78,24 @@ def parse(text: str, zone: tzinfo) -> Schedule:
     if text.startswith("@") or len(parts) != 5:
         raise UnparseableSchedule(text)
     fields = " ".join(",".join(_item(item, place) for item in part.split(",")) for place, part in enumerate(parts))
+    fault = _fault(fields)
+    if not fault:
+        return Schedule(fields, 0.0, zone)
+    minutes, hours, days, months, weekdays = fields.split()
+    if _fault(f"{minutes} {hours} {days} * {weekdays}") or _fault(f"* * * {months} *"):
+        raise UnparseableSchedule(fault)
+    # no month has such a day: upstream's library takes it for a schedule that never comes
+    return Schedule("", 0.0, zone)
+
+
+def _fault(fields: str) -> str:
     from cronsim import CronSim, CronSimError
 
     try:
         CronSim(fields, datetime(2024, 1, 1, tzinfo=UTC))
     except CronSimError as error:
-        raise UnparseableSchedule(str(error)) from error
-    return Schedule(fields, 0.0, zone)
+        return str(error)
+    return ""
 
 
 def _item(item: str, place: int) -> str:

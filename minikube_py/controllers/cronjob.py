@@ -26,6 +26,10 @@ from minikube_py.types.meta import ObjectReference, controller_of, owner_referen
 
 SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
 _MANY = 100
+_UNSUPPORTED = (
+    'CRON_TZ or TZ used in schedule "%s" is not officially supported, see '
+    "https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"
+)
 _DELTA = 0.1
 """Seconds by which a start is late on purpose: a clock that is read a little early must not see the time as not come yet."""
 
@@ -44,8 +48,8 @@ class Plan(NamedTuple):
     replace: tuple[Job, ...] = ()
     start: float | None = None
     """The time for which a job is to be started."""
-    warning: tuple[str, str, str] | None = None
-    """(type, reason, message) of an event."""
+    tell: tuple[tuple[str, str, str], ...] = ()
+    """(type, reason, message) of events."""
     again: float | None = None
 
 
@@ -86,9 +90,12 @@ def plan(cron: CronJob, jobs: Sequence[Job], schedule: Schedule, now: float) -> 
     step = look(cron, jobs)
     if cron.metadata.deletionTimestamp is not None or cron.spec.suspend:
         return step
+    if "TZ" in cron.spec.schedule:
+        step = _told(step, "Warning", "UnsupportedSchedule", _UNSUPPORTED % cron.spec.schedule)
     next_ = schedule.after(now)
     if next_ is None:
-        return step._replace(warning=("Warning", "InvalidSchedule", f"invalid schedule: {cron.spec.schedule}"))
+        why = "time difference between two schedules is less than 1 second"
+        return _told(step, "Warning", "InvalidSchedule", f"invalid schedule: {cron.spec.schedule} : {why}")
     step = step._replace(again=next_ - now + _DELTA)
     created = parse_timestamp(cron.metadata.creationTimestamp) if cron.metadata.creationTimestamp else now
     last = parse_timestamp(cron.status.lastScheduleTime) if cron.status.lastScheduleTime else None
@@ -99,21 +106,25 @@ def plan(cron: CronJob, jobs: Sequence[Job], schedule: Schedule, now: float) -> 
     due = schedule.latest(earliest, now)
     if due is None:
         return step
-    if deadline is None and missed(schedule, earliest, now) > _MANY:
+    if missed(schedule, earliest, now) > _MANY:
         message = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew"
-        step = step._replace(warning=("Warning", "TooManyMissedTimes", message))
+        step = _told(step, "Warning", "TooManyMissedTimes", message)
     if deadline is not None and due + deadline < now:
         stamp = email.utils.format_datetime(datetime.fromtimestamp(due, UTC))
-        return step._replace(warning=("Warning", "MissSchedule", f"Missed scheduled time to start a job: {stamp}"))
+        return _told(step, "Warning", "MissSchedule", f"Missed scheduled time to start a job: {stamp}")
     if due == last or any(ref.name == job_name(cron, due) for ref in step.active):
         return step
     if cron.spec.concurrencyPolicy == "Forbid" and step.active:
         message = "Not starting job because prior execution is running and concurrency policy is Forbid"
-        return step._replace(warning=("Normal", "JobAlreadyActive", message))
+        return _told(step, "Normal", "JobAlreadyActive", message)
     if cron.spec.concurrencyPolicy == "Replace":
         uids = {ref.uid for ref in step.active}
         step = step._replace(active=(), replace=tuple(job for job in jobs if job.metadata.uid in uids))
     return step._replace(start=due)
+
+
+def _told(step: Plan, type_: str, reason: str, message: str) -> Plan:
+    return step._replace(tell=(*step.tell, (type_, reason, message)))
 
 
 def missed(schedule: Schedule, since: float, now: float) -> int:
@@ -219,8 +230,8 @@ class CronJobController(Controller):
             self.events.record(cron, "Warning", "UnexpectedJob", message)
         for ref in step.missing:
             self.events.record(cron, "Normal", "MissingJob", f"Active job went missing: {ref.name}")
-        if step.warning is not None:
-            self.events.record(cron, *step.warning)
+        for type_, reason, message in step.tell:
+            self.events.record(cron, type_, reason, message)
 
     async def _start(self, cron: CronJob, due: float) -> Job | None:
         body = job_body(cron, due)
@@ -229,10 +240,8 @@ class CronJobController(Controller):
             job = self._jobs.wrote(await self.client.create(Job, body, namespace))
         except AlreadyExists:
             there = await self.client.get(Job, name, namespace)
-            if controller_uid(there.metadata) != cron.metadata.uid:
-                raise
-            # it was started before, and the status did not come to say so
-            return None if finished(there) is not None else there
+            # started before, and the status did not come to say so; or somebody else's, who is left to it
+            return there if controller_uid(there.metadata) == cron.metadata.uid else None
         except StatusError as error:
             if namespace_is_ending(error):
                 return None

@@ -44,6 +44,7 @@ class DaemonSetController(Controller):
 
     name = "daemonset"
     identity = "daemon-set-controller"
+    component = "daemonset-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

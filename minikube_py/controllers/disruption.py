@@ -18,8 +18,8 @@ from minikube_py.control import Watch
 from minikube_py.controllers.base import Context, Controller, Fresh, Pace, change, merge_status
 from minikube_py.controllers.pods import condition_of
 from minikube_py.meta.errors import Conflict, NotFound
-from minikube_py.meta.selectors import matcher, matches
-from minikube_py.types.meta import Condition, OwnerReference, controller_of, parse_timestamp, split_key, timestamp
+from minikube_py.meta.selectors import go_string, matcher, matches
+from minikube_py.types.meta import Condition, LabelSelector, OwnerReference, controller_of, parse_timestamp, split_key, timestamp
 from minikube_py.types.pod import IntOrString, Pod, is_ready, is_terminal
 from minikube_py.types.policy import PodDisruptionBudget, PodDisruptionBudgetStatus
 from minikube_py.types.workload import Deployment, ReplicaSet, ReplicationController, StatefulSet
@@ -28,6 +28,11 @@ GRANTED = 120.0
 """Seconds for which a pod whose eviction was granted counts as gone; and for which a pod stays marked as a target of disruption."""
 _ALLOWED = "DisruptionAllowed"
 _POD = "pod:"
+_UNMANAGED = (
+    "Pods selected by this PodDisruptionBudget (selector: %s) were found to be unmanaged. As a result, the status of the PDB cannot be "
+    'calculated correctly, which may result in undefined behavior. To account for these pods please set ".spec.minAvailable" field of '
+    "the PDB to an integer value."
+)
 
 Scalable = ReplicaSet | Deployment | ReplicationController | StatefulSet
 
@@ -71,7 +76,7 @@ def plan(budget: PodDisruptionBudget, pods: Sequence[Pod], expected: int, now: f
         currentHealthy=healthy,
         desiredHealthy=desired,
         expectedPods=expected,
-        conditions=_conditions(budget, "SufficientPods" if allowed else "InsufficientPods", "", now),
+        conditions=_conditions(budget, "SufficientPods" if allowed else "InsufficientPods", "", now, budget.metadata.generation),
     )
     return Plan(status, tuple(overdue), again)
 
@@ -96,13 +101,11 @@ def _scaled(value: IntOrString, total: int) -> int:
 
 def failed(budget: PodDisruptionBudget, message: str, now: float) -> PodDisruptionBudgetStatus:
     """The status where the budget could not be judged: nothing may be disrupted."""
-    conditions = _conditions(budget, "SyncFailed", message, now)
-    return msgspec.structs.replace(
-        budget.status, disruptionsAllowed=0, observedGeneration=budget.metadata.generation, conditions=conditions
-    )
+    conditions = _conditions(budget, "SyncFailed", message, now, budget.status.observedGeneration)
+    return msgspec.structs.replace(budget.status, disruptionsAllowed=0, conditions=conditions)
 
 
-def _conditions(budget: PodDisruptionBudget, reason: str, message: str, now: float) -> tuple[Condition, ...]:
+def _conditions(budget: PodDisruptionBudget, reason: str, message: str, now: float, generation: int) -> tuple[Condition, ...]:
     status = "True" if reason == "SufficientPods" else "False"
     current = condition_of(budget.status.conditions, _ALLOWED)
     since = current.lastTransitionTime if current is not None and current.status == status else None
@@ -112,11 +115,17 @@ def _conditions(budget: PodDisruptionBudget, reason: str, message: str, now: flo
         reason=reason,
         message=message,
         lastTransitionTime=since or timestamp(now),
-        observedGeneration=budget.metadata.generation,
+        observedGeneration=generation,
     )
     if current is None:
         return (*budget.status.conditions, new)
     return tuple(new if c.type == _ALLOWED else c for c in budget.status.conditions)
+
+
+def _printed(selector: LabelSelector | None) -> str:
+    if selector is None:
+        return "nil"
+    return go_string(selector.matchLabels, ((e.key, e.operator, e.values) for e in selector.matchExpressions))
 
 
 def status_json(new: PodDisruptionBudgetStatus) -> dict[str, Any]:
@@ -146,6 +155,7 @@ class DisruptionController(Controller):
 
     name = "disruption"
     identity = "disruption-controller"
+    component = "controllermanager"
     workers = 2
 
     def __init__(self, context: Context) -> None:
@@ -182,10 +192,11 @@ class DisruptionController(Controller):
         pods = [pod for pod in self._pods.list(namespace) if chosen(pod.metadata.labels)]
         if not pods:
             self.events.record(budget, "Normal", "NoPods", "No matching pods found")
+        self._tell_of_rivals(budget, pods)
         now = self.clock.time()
         again: float | None = None
         try:
-            expected = await self._scale(pods) if expects_scale(budget) else len(pods)
+            expected = await self._expected(budget, pods)
         except NoScale as error:
             message = f"Failed to calculate the number of expected pods: {error}"
             self.events.record(budget, "Warning", "CalculateExpectedPodCountFailed", message)
@@ -200,6 +211,25 @@ class DisruptionController(Controller):
         if status != budget.status:
             await self._write(budget, status)
         return again
+
+    def _tell_of_rivals(self, budget: PodDisruptionBudget, pods: Iterable[Pod]) -> None:
+        """Tell of pods that other budgets are about too (they are not evicted at all); the first budget by name does."""
+        others = [b for b in self._budgets.informer.list(budget.metadata.namespace) if b.metadata.uid != budget.metadata.uid]
+        for pod in pods if others else ():
+            rivals = [b.metadata.name for b in others if matches(b.spec.selector, pod.metadata.labels)]
+            if rivals and min(rivals) > budget.metadata.name:
+                named = f'"{pod.metadata.namespace}"/"{pod.metadata.name}"'
+                message = f'Pod {named} matches multiple PodDisruptionBudgets.  Chose "{budget.metadata.name}" arbitrarily.'
+                self.events.record(pod, "Warning", "MultiplePodDisruptionBudgets", message)
+
+    async def _expected(self, budget: PodDisruptionBudget, pods: Sequence[Pod]) -> int:
+        """How many pods there should be. Raises NoScale."""
+        if not expects_scale(budget):
+            return len(pods)
+        expected = await self._scale(pods)
+        if any(controller_of(pod.metadata) is None for pod in pods):
+            self.events.record(budget, "Warning", "UnmanagedPods", _UNMANAGED % _printed(budget.spec.selector))
+        return expected
 
     async def _write(self, budget: PodDisruptionBudget, status: PodDisruptionBudgetStatus) -> None:
         """A compare-and-swap against what was judged: an eviction that was granted meanwhile must not be forgotten."""

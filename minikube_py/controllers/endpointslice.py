@@ -297,6 +297,7 @@ class EndpointSliceController(Controller):
 
     name = "endpointslice"
     identity = "endpointslice-controller"
+    component = "endpoint-slice-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

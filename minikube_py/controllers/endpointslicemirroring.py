@@ -188,6 +188,7 @@ class EndpointSliceMirroringController(Controller):
 
     name = "endpointslicemirroring"
     identity = "endpointslicemirroring-controller"
+    component = "endpoint-slice-mirroring-controller"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

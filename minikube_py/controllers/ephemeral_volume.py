@@ -44,6 +44,7 @@ class EphemeralVolumeController(Controller):
 
     name = "ephemeral-volume"
     identity = "ephemeral-volume-controller"
+    component = "ephemeral_volume"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

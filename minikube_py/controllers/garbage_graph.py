@@ -1,12 +1,14 @@
 """The graph of owners and dependents that the garbage collector decides on, and the decisions.
 
 Pure: objects go in as they are heard of, a decision about one object comes out. What always holds: an edge is an owner's uid, so an owner
-need not be known; an owner counts as gone only once the server itself has said so (`absent`), never because an informer is behind.
+need not be known; an owner counts as gone only once the server itself has said so (`absent`), never because an informer is behind. An owner
+is what its uid, kind and name say together, in the dependent's own namespace or in none: a reference that does not name it right means
+another object, for which the server is asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -52,6 +54,9 @@ class Action(NamedTuple):
 
 NOTHING = Action()
 
+_Named = tuple[str, str, str, str, str]
+"""An owner as a reference means it: its uid, group, kind, name and namespace ("" for one that is in none)."""
+
 
 class Graph:
     """Items by uid, and dependents by owner uid."""
@@ -59,7 +64,7 @@ class Graph:
     def __init__(self) -> None:
         self._items: dict[str, Item] = {}
         self._dependents: dict[str, set[str]] = {}
-        self._absent: dict[str, None] = {}
+        self._absent: dict[_Named, None] = {}
 
     def __len__(self) -> int:
         return len(self._items)
@@ -72,14 +77,22 @@ class Graph:
         """The items that name this owner."""
         return (self._items[d] for d in tuple(self._dependents.get(uid, ())))
 
-    def is_absent(self, uid: str) -> bool:
-        """Whether the server has said that there is no such object."""
-        return uid in self._absent
+    def owner(self, ref: OwnerReference, item: Item) -> Item | None:
+        """The owner that an item's reference means, if it is known."""
+        found = self._items.get(ref.uid)
+        if found is None or (found.ref.group, found.ref.kind, found.name) != (_group(ref), ref.kind, ref.name):
+            return None
+        return found if found.namespace in ("", item.namespace) else None
+
+    def misplaced(self, item: Item) -> list[OwnerReference]:
+        """References to objects of another namespace, which cannot own the item."""
+        known = ((ref, self._items.get(ref.uid)) for ref in item.owners)
+        return [ref for ref, found in known if found is not None and found.namespace not in ("", item.namespace)]
 
     def put(self, item: Item) -> Iterable[str]:
         """An object came or changed; gives the uids to look at."""
         old = self._items.get(item.uid)
-        self._absent.pop(item.uid, None)
+        self._absent.pop(_identity(item), None)
         self._items[item.uid] = item
         before = {ref.uid for ref in old.owners} if old is not None else set()
         after = {ref.uid for ref in item.owners}
@@ -97,17 +110,20 @@ class Graph:
     def remove(self, uid: str) -> Iterable[str]:
         """An object is gone; gives the uids to look at."""
         item = self._items.pop(uid, None)
-        self.mark_absent(uid)
         if item is not None:
+            self._note_absent(_identity(item))
             for ref in item.owners:
                 self._unlink(ref.uid, uid)
                 if self._waits(ref.uid):
                     yield ref.uid
         yield from tuple(self._dependents.get(uid, ()))
 
-    def mark_absent(self, uid: str) -> None:
-        """The server says that there is no object of this uid."""
-        self._absent[uid] = None
+    def mark_absent(self, ref: OwnerReference, namespace: str) -> None:
+        """The server says that there is no such object as a reference names, in a namespace or outside of all ("")."""
+        self._note_absent(_named(ref, namespace))
+
+    def _note_absent(self, absent: _Named) -> None:
+        self._absent[absent] = None
         if len(self._absent) > 5000:
             del self._absent[next(iter(self._absent))]
 
@@ -124,18 +140,19 @@ class Graph:
 
     def unknown_owners(self, item: Item) -> list[OwnerReference]:
         """Owners of which nothing is known: the server has to be asked before `decide`."""
-        return [ref for ref in item.owners if ref.uid not in self._items and ref.uid not in self._absent]
+        unknown = (ref for ref in item.owners if self.owner(ref, item) is None)
+        return [ref for ref in unknown if not any(_named(ref, namespace) in self._absent for namespace in ("", item.namespace))]
 
-    def decide(self, item: Item, same_scope: Callable[[Item, Item], bool]) -> Action:
-        """What to do about an item none of whose owners is unknown. `same_scope(owner, item)`: whether the owner may own the item."""
+    def decide(self, item: Item) -> Action:
+        """What to do about an item none of whose owners is unknown."""
         if item.ending:
             return self._ending(item)
         if not item.owners:
             return NOTHING
         solid, gone, waiting = [], [], []
         for ref in item.owners:
-            owner = self._items.get(ref.uid)
-            if owner is None or not same_scope(owner, item):
+            owner = self.owner(ref, item)
+            if owner is None:
                 gone.append(ref)
             elif owner.ending and FOREGROUND in owner.finalizers:
                 waiting.append(ref)
@@ -167,6 +184,13 @@ def _blocks(dependent: Item, owner: str) -> bool:
     return any(ref.uid == owner and ref.blockOwnerDeletion for ref in dependent.owners)
 
 
-def owner_in_scope(owner: Item, item: Item) -> bool:
-    """Objects are owned by cluster-scoped objects or by objects of their own namespace."""
-    return not owner.namespace or owner.namespace == item.namespace
+def _group(ref: OwnerReference) -> str:
+    return ref.apiVersion.rpartition("/")[0]
+
+
+def _named(ref: OwnerReference, namespace: str) -> _Named:
+    return ref.uid, _group(ref), ref.kind, ref.name, namespace
+
+
+def _identity(item: Item) -> _Named:
+    return item.uid, item.ref.group, item.ref.kind, item.name, item.namespace

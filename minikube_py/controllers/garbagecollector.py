@@ -17,7 +17,7 @@ from minikube_py.client.transport import TransportError
 from minikube_py.control import Informer, WorkQueue
 from minikube_py.controllers.base import Context, Controller
 from minikube_py.controllers.discovery import discover
-from minikube_py.controllers.garbage_graph import Action, Graph, Item, item_of, owner_in_scope
+from minikube_py.controllers.garbage_graph import Action, Graph, Item, item_of
 from minikube_py.meta.errors import Conflict, NotFound, StatusError
 from minikube_py.types.meta import Object, OwnerReference, PartialObject, ResourceRef
 
@@ -32,6 +32,7 @@ class GarbageCollector(Controller):
 
     name = "garbage-collector"
     identity = "generic-garbage-collector"
+    component = "garbage-collector-controller"
     workers = 20
 
     def __init__(self, context: Context) -> None:
@@ -58,6 +59,7 @@ class GarbageCollector(Controller):
             workers = [asyncio.create_task(self._work(), name=f"{self.name} worker {i}") for i in range(self.workers)]
             refresher = asyncio.create_task(self._refresh(watches), name=f"{self.name} discovery")
             workers.append(refresher)
+            workers.append(asyncio.create_task(self.events.run(), name=f"{self.name} events"))
             await asyncio.gather(*workers)
         finally:
             self._run = object()
@@ -150,35 +152,46 @@ class GarbageCollector(Controller):
         item = self._graph.get(key)
         if item is None:
             return None
-        for ref in self._graph.unknown_owners(item):
-            await self._ask(item, ref)
+        for ref in self._graph.misplaced(item):
+            self._tell_of(item, ref)
+        for ref in () if item.ending else self._graph.unknown_owners(item):
+            if not await self._ask(item, ref):
+                return None
         item = self._graph.get(key)
         if item is None:
             return None
-        await self._apply(item, self._graph.decide(item, owner_in_scope))
+        await self._apply(item, self._graph.decide(item))
         return None
 
-    async def _ask(self, item: Item, owner: OwnerReference) -> None:
-        """Find out about an owner that no watch has shown."""
+    def _tell_of(self, item: Item, owner: OwnerReference) -> None:
+        about = {"kind": item.ref.kind, "apiVersion": item.ref.api_version, "namespace": item.namespace, "name": item.name, "uid": item.uid}
+        named = f"[{owner.apiVersion}/{owner.kind}, namespace: {item.namespace}, name: {owner.name}, uid: {owner.uid}]"
+        message = f'ownerRef {named} does not exist in namespace "{item.namespace}"'
+        self.events.say(about, "Warning", "OwnerRefInvalidNamespace", message)
+
+    async def _ask(self, item: Item, owner: OwnerReference) -> bool:
+        """Find out about an owner that no watch has shown; False where it cannot be told, since an object without a namespace has none that
+        is in one."""
         group, _, _ = owner.apiVersion.rpartition("/")
         ref = self._by_kind.get((group, owner.kind))
         if ref is None:
             # not a kind of this server (now): whether the owner exists cannot be told, so the item stays
             raise NotFound(f"no matches for kind {owner.kind!r} in version {owner.apiVersion!r}")
         if ref.namespaced and not item.namespace:
-            self._graph.mark_absent(owner.uid)
-            return
+            return False
+        namespace = item.namespace if ref.namespaced else ""
         try:
-            found = await self.client.get(PartialObject, owner.name, item.namespace if ref.namespaced else None, resource=ref)
+            found = await self.client.get(PartialObject, owner.name, namespace or None, resource=ref)
         except NotFound:
-            self._graph.mark_absent(owner.uid)
-            return
+            self._graph.mark_absent(owner, namespace)
+            return True
         if found.metadata.uid != owner.uid:
-            self._graph.mark_absent(owner.uid)
+            self._graph.mark_absent(owner, namespace)
         elif ref in self._followed:
             raise Conflict(f"{owner.kind} {owner.name} has not been heard of yet")
         else:
-            self._graph.put(item_of(ref, found))
+            self._enqueue(self._graph.put(item_of(ref, found)))
+        return True
 
     async def _apply(self, item: Item, action: Action) -> None:
         for dependent in action.orphan:

@@ -78,6 +78,7 @@ class NodeIPAMController(Controller):
 
     name = "node-ipam"
     identity = "node-controller"
+    component = "cidrAllocator"
     workers = 1
 
     def __init__(self, context: Context) -> None:

@@ -39,6 +39,7 @@ class PersistentVolumeController(Controller):
 
     name = "persistentvolume"
     identity = "persistent-volume-binder"
+    component = "persistentvolume-controller"
     workers = 1
 
     def __init__(self, context: Context) -> None:

@@ -59,6 +59,7 @@ class TaintEvictionController(Controller):
 
     name = "taint-eviction"
     identity = "node-controller"
+    component = "taint-eviction-controller"
     workers = 4
 
     def __init__(self, context: Context) -> None:

@@ -18,7 +18,7 @@ from minikube_py.cri import errors
 from minikube_py.cri.client import CriClient
 from minikube_py.kubelet import nodestatus
 from minikube_py.kubelet.machine import Facts
-from minikube_py.kubelet.nodestatus import Runtime
+from minikube_py.kubelet.nodestatus import Image, Runtime
 from minikube_py.kubelet.options import KubeletOptions
 from minikube_py.meta.errors import AlreadyExists, Conflict, NotFound, StatusError
 from minikube_py.types.core import Lease, Node
@@ -173,7 +173,7 @@ class NodeAgent:
                 for handler in status.runtime_handlers
             ],
             features={"supplementalGroupsPolicy": status.features.supplemental_groups_policy} if status.HasField("features") else {},
-            images=[((*image.repo_digests, *image.repo_tags), image.size) for image in images],
+            images=[Image(image.id, (*image.repo_digests, *image.repo_tags), image.size) for image in images],
         )
 
     # The lease

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from minikube_py.kubelet import machine
@@ -12,6 +12,15 @@ from minikube_py.types.core import Node
 from minikube_py.types.meta import timestamp
 
 _IMAGES_SHOWN = 50
+_NAMES_SHOWN = 5
+
+
+class Image(NamedTuple):
+    """An image that the node has."""
+
+    id: str
+    names: Sequence[str]
+    size: int
 
 
 class Runtime(NamedTuple):
@@ -19,7 +28,7 @@ class Runtime(NamedTuple):
 
     version: str = ""
     problem: str = "container runtime is down"
-    images: Sequence[tuple[Sequence[str], int]] = ()
+    images: Sequence[Image] = ()
     features: Mapping[str, bool] = {}
     handlers: Sequence[Mapping[str, Any]] = ()
 
@@ -95,13 +104,17 @@ def status(
             "architecture": facts.architecture,
             "swap": {"capacity": facts.swap},
         },
-        "images": [
-            {"names": list(names), "sizeBytes": size} for names, size in sorted(runtime.images, key=lambda image: -image[1])[:_IMAGES_SHOWN]
-        ],
+        "images": shown_images(runtime.images),
         "conditions": conditions(runtime, pressure, problem, before, now),
         **({"runtimeHandlers": [dict(h) for h in runtime.handlers]} if runtime.handlers else {}),
         **({"features": dict(runtime.features)} if runtime.features else {}),
     }
+
+
+def shown_images(images: Iterable[Image]) -> list[dict[str, Any]]:
+    """The largest images. The runtime lists them in no order: those of one size need one, or the status would seem to change."""
+    largest = sorted(images, key=lambda image: (image.size, image.id), reverse=True)[:_IMAGES_SHOWN]
+    return [{"names": list(image.names[:_NAMES_SHOWN]), "sizeBytes": image.size} for image in largest]
 
 
 _PRESSURES = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 from minikube_py.meta.errors import BadRequest
@@ -353,3 +353,10 @@ def _unescaped(value: str) -> str:
                 _fail(f"invalid field selector: unescaped character in value: {ord('=')}")
             out.append(part)
     return "".join(out)
+
+
+def go_string(labels: Mapping[str, str], expressions: Iterable[tuple[str, str, Sequence[str]]]) -> str:
+    """A LabelSelector as Go prints the struct, which is what upstream shows in some places; expressions are (key, operator, values)."""
+    said = "".join(f"{key}: {value}," for key, value in sorted(labels.items()))
+    required = "".join(f"LabelSelectorRequirement{{Key:{k},Operator:{o},Values:[{' '.join(v)}],}}," for k, o, v in expressions)
+    return f"&LabelSelector{{MatchLabels:map[string]string{{{said}}},MatchExpressions:[]LabelSelectorRequirement{{{required}}},}}"

@@ -15,7 +15,7 @@ from minikube_py.scheduler.bench import Bench, Demands, demands_of
 from minikube_py.scheduler.diagnose import NO_NODES, Diagnosis
 from minikube_py.scheduler.nodeinfo import Cluster, NodeInfo
 from minikube_py.scheduler.plugins import Refusal, Rejection
-from minikube_py.scheduler.plugins.node_affinity import names_of
+from minikube_py.scheduler.plugins.node_affinity import CONFLICT, names_of
 from minikube_py.scheduler.podinfo import PodInfo
 from minikube_py.scheduler.preempt import Preemption
 from minikube_py.scheduler.profile import DEFAULT, Profile
@@ -51,13 +51,13 @@ class Decider:
         cluster = self._cluster
         if not cluster.nodes:
             return Decision(None, NO_NODES, hopeless=True)
-        demands = demands_of(pod, self._profile, self._world)
+        names = names_of(pod)
+        demands = demands_of(pod, self._profile, self._world) if names is None or names else CONFLICT
         if isinstance(demands, Refusal):
             return Decision(None, diagnose.refused(demands, len(cluster.nodes)))
         kept = cluster.nodes.get(cluster.nomination(pod.uid))
         if kept is not None and self._bench(pod, demands).fits(kept) is None:
             return Decision(kept.name)
-        names = names_of(pod)
         if names is not None:
             return self._decide_among(pod, demands, names)
         table = self._table(pod, demands)

@@ -82,9 +82,9 @@ def _counted(requests: Quantities) -> dict[str, int]:
     }
 
 
-def pod_requests(pod: Pod) -> dict[str, int]:
-    """What a pod asks a node for; pod level requests replace the containers' for cpu and memory."""
-    total = _sum(pod, amounts)
+def pod_requests(pod: Pod, reckon: Callable[[Quantities], dict[str, int]] = amounts) -> dict[str, int]:
+    """What a pod asks a node for, `reckon` says how a container counts; pod level requests replace the containers' for cpu and memory."""
+    total = _sum(pod, reckon)
     level = effective.pod_resources(pod)
     if level is not None:
         total.update({k: v for k, v in amounts(level.requests).items() if k in (CPU, MEMORY) or k.startswith("hugepages-")})
@@ -170,10 +170,9 @@ class PodInfo:
         self.memory = requests.pop(MEMORY, 0)
         self.storage = requests.pop(STORAGE, 0)
         self.extended: tuple[tuple[str, int], ...] = tuple(sorted((k, v) for k, v in requests.items() if v))
-        counted = _sum(pod, _counted)
-        overhead = amounts(pod.spec.overhead)
-        self.counted_cpu = counted.get(CPU, 0) + overhead.get(CPU, 0)
-        self.counted_memory = counted.get(MEMORY, 0) + overhead.get(MEMORY, 0)
+        counted = pod_requests(pod, _counted)
+        self.counted_cpu = counted.get(CPU, 0)
+        self.counted_memory = counted.get(MEMORY, 0)
         self.has_requests = bool(self.cpu or self.memory)
         self.ports = host_ports(pod)
         self.images = _images(pod)

@@ -68,6 +68,18 @@ async def test_a_new_object_has_no_resource_version(server: ApiUnderTest) -> Non
     answer = await server.http("POST", CONFIGMAPS, sent)
     assert answer.status == 500
     assert answer.json["message"] == "resourceVersion should not be set on objects to be created"
+    sent["metadata"]["resourceVersion"] = "0"
+    assert (await server.http("POST", CONFIGMAPS, sent)).status == 201
+
+
+async def test_the_resource_version_zero_is_none(server: ApiUnderTest) -> None:
+    made = await created(server)
+    made["metadata"]["resourceVersion"] = "0"
+    answer = await server.http("PUT", CONFIGMAPS + "/a", made | {"data": {"k": "v"}})
+    assert answer.status == 200
+    made["metadata"]["resourceVersion"] = "x"
+    answer = await server.http("PUT", CONFIGMAPS + "/a", made)
+    assert (answer.status, answer.json["message"]) == (500, 'strconv.ParseUint: parsing "x": invalid syntax')
 
 
 async def test_a_taken_name_is_409(server: ApiUnderTest) -> None:

@@ -151,6 +151,7 @@ def _busybox(layer: Layer, without: Collection[str] = ()) -> None:
     layer.directory("tmp", 0o1777)
     for name in _DIRECTORIES:
         layer.directory(name)
+    layer.directory("var/tmp", 0o1777)
     layer.file("etc/passwd", _PASSWD.encode())
     layer.file("etc/group", _GROUP.encode())
     layer.file("bin/busybox", Path(binary).read_bytes(), 0o755)

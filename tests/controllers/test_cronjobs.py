@@ -108,9 +108,13 @@ def plan(made: CronJob, jobs: tuple[Job, ...] = (), now: float = NOON) -> cronjo
     return cronjob.plan(made, jobs, parse(made.spec.schedule, UTC), now)
 
 
+def reasons(step: cronjob.Plan) -> list[str]:
+    return [reason for _, reason, _ in step.tell]
+
+
 def test_one_start_is_made_up_for() -> None:
     step = plan(cron(last=NOON - 180), now=NOON + 7)
-    assert step.start == NOON and step.again == pytest.approx(53.1) and step.warning is None
+    assert step.start == NOON and step.again == pytest.approx(53.1) and step.tell == ()
     assert plan(cron(last=NOON), now=NOON + 7).start is None
     assert plan(cron(suspend=True)).start is None
 
@@ -119,7 +123,7 @@ def test_concurrency() -> None:
     running = (job("tick-1"),)
     assert plan(cron(active=("tick-1",)), running).start == NOON
     forbidden = plan(cron(active=("tick-1",), concurrencyPolicy="Forbid"), running)
-    assert forbidden.start is None and forbidden.warning is not None and forbidden.warning[1] == "JobAlreadyActive"
+    assert forbidden.start is None and reasons(forbidden) == ["JobAlreadyActive"]
     replaced = plan(cron(active=("tick-1",), concurrencyPolicy="Replace"), running)
     assert replaced.start == NOON and replaced.replace == running and replaced.active == ()
 
@@ -132,8 +136,22 @@ def test_a_start_that_is_too_late_is_left_out() -> None:
 
 def test_many_missed_starts_are_told_of() -> None:
     step = plan(cron(last=NOON - 200 * 60))
-    assert step.start == NOON and step.warning is not None and step.warning[1] == "TooManyMissedTimes"
-    assert plan(cron(last=NOON - 200 * 60, startingDeadlineSeconds=200)).warning is None
+    assert step.start == NOON and reasons(step) == ["TooManyMissedTimes"]
+    assert plan(cron(last=NOON - 200 * 60, startingDeadlineSeconds=200)).tell == ()
+    # with a deadline those within it count
+    assert reasons(plan(cron(last=NOON - 200 * 60, startingDeadlineSeconds=150 * 60))) == ["TooManyMissedTimes"]
+
+
+def test_a_zone_in_the_schedule_is_warned_of() -> None:
+    made = cron(schedule="CRON_TZ=UTC * * * * *", last=NOON)
+    ((_, reason, message),) = cronjob.plan(made, (), parse("* * * * *", UTC), NOON).tell
+    assert reason == "UnsupportedSchedule" and 'used in schedule "CRON_TZ=UTC * * * * *" is not officially' in message
+
+
+def test_a_schedule_that_never_comes_is_invalid() -> None:
+    ((_, reason, message),) = plan(cron(schedule="59 23 31 2 *")).tell
+    assert reason == "InvalidSchedule"
+    assert message == "invalid schedule: 59 23 31 2 * : time difference between two schedules is less than 1 second"
 
 
 def test_what_became_of_the_jobs() -> None:

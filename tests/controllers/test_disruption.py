@@ -11,6 +11,7 @@ import pytest
 
 from minikube_py.controllers import disruption
 from minikube_py.meta.errors import TooManyRequests
+from minikube_py.types.core import Event
 from minikube_py.types.meta import LabelSelector, ObjectMeta, OwnerReference, timestamp
 from minikube_py.types.pod import Pod
 from minikube_py.types.policy import PodDisruptionBudget, PodDisruptionBudgetSpec, PodDisruptionBudgetStatus
@@ -123,8 +124,21 @@ async def test_pods_that_nobody_controls_allow_nothing(tmp_path: Path) -> None:
         await plane.run_pod(made)
         made_budget = await plane.eventually(PodDisruptionBudget, "web", lambda b: b.status.currentHealthy == 1)
         assert made_budget.status.disruptionsAllowed == 0 and made_budget.status.expectedPods == 0
+        (told,) = await plane.count(Event, 1, lambda e: e.reason == "UnmanagedPods")
+        assert "(selector: &LabelSelector{MatchLabels:map[string]string{app: web,}," in told.message
         await plane.client.patch(PodDisruptionBudget, "web", {"spec": {"maxUnavailable": None, "minAvailable": 0}}, "default")
         await plane.eventually(PodDisruptionBudget, "web", lambda b: b.status.disruptionsAllowed == 1)
+
+
+async def test_a_pod_of_several_budgets_is_told_of(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, only=("disruption", "serviceaccount")) as plane:
+        for name in ("a", "b"):
+            spec = {"minAvailable": 0, "selector": {"matchLabels": LABELS}}
+            await plane.create(PodDisruptionBudget, {"metadata": {"name": name}, "spec": spec})
+        spec = {"containers": [{"name": "web", "image": "web:1"}]}
+        await plane.create(Pod, {"metadata": {"name": "bare", "labels": LABELS}, "spec": spec})
+        (told,) = await plane.count(Event, 1, lambda e: e.reason == "MultiplePodDisruptionBudgets")
+        assert told.message == 'Pod "default"/"bare" matches multiple PodDisruptionBudgets.  Chose "a" arbitrarily.'
 
 
 def owner(kind: str, name: str, uid: str, group: str = "apps/v1") -> list[dict[str, Any]]:

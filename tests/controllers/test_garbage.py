@@ -6,8 +6,10 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from minikube_py.controllers.garbage_graph import FOREGROUND, NOTHING, ORPHAN, Action, Graph, Item, owner_in_scope
-from minikube_py.types.core import ConfigMap, Node
+import msgspec
+
+from minikube_py.controllers.garbage_graph import FOREGROUND, NOTHING, ORPHAN, Action, Graph, Item
+from minikube_py.types.core import ConfigMap, Event, Node
 from minikube_py.types.meta import OwnerReference
 from minikube_py.types.pod import Pod
 from minikube_py.types.workload import Deployment, ReplicaSet
@@ -36,7 +38,7 @@ def graph(*items: Item) -> Graph:
 def decide(made: Graph, uid: str) -> Action:
     found = made.get(uid)
     assert found is not None
-    return made.decide(found, owner_in_scope)
+    return made.decide(found)
 
 
 def test_what_has_a_living_owner_stays() -> None:
@@ -46,21 +48,34 @@ def test_what_has_a_living_owner_stays() -> None:
 def test_an_owner_is_gone_only_when_the_server_says_so() -> None:
     made = graph(item("b", "a"))
     assert [ref.uid for ref in made.unknown_owners(item("b", "a"))] == ["a"]
-    made.mark_absent("a")
+    made.mark_absent(reference("a"), "default")
     assert not made.unknown_owners(item("b", "a"))
     assert decide(made, "b") == Action(delete="Background")
 
 
 def test_one_living_owner_is_enough_and_the_dead_one_is_dropped() -> None:
     made = graph(item("a"), item("b", "a", "dead"))
-    made.mark_absent("dead")
+    made.mark_absent(reference("dead"), "default")
     assert decide(made, "b") == Action(drop_owners=frozenset({"dead"}))
 
 
 def test_an_owner_in_another_namespace_does_not_count() -> None:
-    made = graph(item("a", namespace="other"), item("b", "a"))
+    child = item("b", "a")
+    made = graph(item("a", namespace="other"), child)
+    assert made.misplaced(child) == made.unknown_owners(child) == [reference("a")]
+    made.mark_absent(reference("a"), "default")
     assert decide(made, "b") == Action(delete="Background")
+    # what is said of one namespace says nothing of the other
+    assert not made.unknown_owners(item("c", "a", namespace="other"))
     assert decide(graph(item("a", namespace=""), item("b", "a")), "b") == NOTHING
+
+
+def test_a_reference_that_misnames_an_owner_means_another_object() -> None:
+    child = msgspec.structs.replace(item("b"), owners=(msgspec.structs.replace(reference("a"), name="x"),))
+    made = graph(item("a"), child)
+    assert made.unknown_owners(child) == list(child.owners)
+    made.mark_absent(child.owners[0], "default")
+    assert decide(made, "b") == Action(delete="Background")
 
 
 def test_foreground_deletion_waits_for_dependents_that_block_it() -> None:
@@ -154,6 +169,24 @@ async def test_cluster_scoped_owners(tmp_path: Path) -> None:
         assert await plane.exists(ConfigMap, "of-node")
         await plane.client.delete(Node, "n1")
         await plane.gone(ConfigMap, "of-node")
+
+
+async def test_an_object_without_a_namespace_that_names_an_owner_in_one_stays(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, only=("garbage-collector",)) as plane:
+        owner = await config_map(plane, "root")
+        named = {"apiVersion": "v1", "kind": "ConfigMap", "name": "root", "uid": owner.metadata.uid}
+        never = {**named, "name": "never", "uid": "0f0f0f0f-0000-4000-8000-000000000000"}
+        for name, reference in (("n1", named), ("n2", never)):
+            await plane.create(Node, {"metadata": {"name": name, "ownerReferences": [reference]}}, None)
+        (told,) = await plane.count(Event, 1, lambda e: e.reason == "OwnerRefInvalidNamespace")
+        assert (told.involvedObject.kind, told.involvedObject.name) == ("Node", "n1")
+        said = f"[v1/ConfigMap, namespace: , name: root, uid: {owner.metadata.uid}]"
+        assert told.message == f'ownerRef {said} does not exist in namespace ""'
+        await plane.client.delete(ConfigMap, "root", "default")
+        await asyncio.sleep(0.3)
+        assert await plane.exists(Node, "n1", None) and await plane.exists(Node, "n2", None)
+        await config_map(plane, "child", owner)
+        await plane.gone(ConfigMap, "child")
 
 
 async def test_a_deleted_deployment_leaves_nothing(tmp_path: Path) -> None:

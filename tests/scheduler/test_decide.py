@@ -146,6 +146,15 @@ def by_name(*names: str) -> Affinity:
     return Affinity(nodeAffinity=NodeAffinity(requiredDuringSchedulingIgnoredDuringExecution=required))
 
 
+def test_a_node_of_two_names_is_none() -> None:
+    fields = tuple(NodeSelectorRequirement(key="metadata.name", operator="In", values=(name,)) for name in "ab")
+    required = NodeSelector(nodeSelectorTerms=(NodeSelectorTerm(matchFields=fields),))
+    affinity = Affinity(nodeAffinity=NodeAffinity(requiredDuringSchedulingIgnoredDuringExecution=required))
+    assert why(cluster(node("a"), node("b")), info("x", affinity=affinity)) == (
+        "0/2 nodes are available: pod affinity terms conflict. not found"
+    )
+
+
 def test_a_node_asked_for_by_name() -> None:
     made = cluster(node("a"), node("b"))
     assert decider(made).decide(info("x", affinity=by_name("b"))).node == "b"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from minikube_py.meta.selectors import go_string
 from minikube_py.resources.api import Columns, Obj
 from minikube_py.resources.columns.base import NONE, UNKNOWN, age, columns, since
 
@@ -145,13 +146,10 @@ def _policy_binding(obj: Obj, now: float) -> Sequence[Any]:
 
 
 def _go_selector(selector: Obj) -> str:
-    """A LabelSelector as Go prints the struct, which is what upstream shows here."""
-    labels = "".join(f"{k}: {v}," for k, v in sorted((selector.get("matchLabels") or {}).items()))
-    expressions = "".join(
-        f"LabelSelectorRequirement{{Key:{e.get('key', '')},Operator:{e.get('operator', '')},Values:[{' '.join(e.get('values') or ())}],}},"
-        for e in selector.get("matchExpressions") or ()
+    expressions = selector.get("matchExpressions") or ()
+    return go_string(
+        selector.get("matchLabels") or {}, ((e.get("key", ""), e.get("operator", ""), e.get("values") or ()) for e in expressions)
     )
-    return f"&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
 
 
 def _fields(*read: Callable[[Obj], Any]) -> Callable[[Obj, float], Sequence[Any]]:

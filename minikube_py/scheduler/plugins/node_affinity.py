@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from minikube_py.scheduler.nodeinfo import NodeInfo
-from minikube_py.scheduler.plugins.api import Rejection
+from minikube_py.scheduler.plugins.api import Refusal, Rejection
 from minikube_py.scheduler.podinfo import PodInfo
 from minikube_py.types.nodeaffinity import fits, preference_matches
 from minikube_py.types.pod import NodeAffinity as Affinity
 from minikube_py.types.pod import PodSpec
 
 _REJECTION = Rejection(("node(s) didn't match Pod's node affinity/selector",), False, "NodeAffinity")
+CONFLICT = Refusal("pod affinity terms conflict", "NodeAffinity")
+"""For a pod each of whose terms asks for nodes of several names at once."""
 
 
 class NodeAffinity:
