@@ -1,90 +1,202 @@
-"""The kubelet's own /metrics: what it runs, its process, and how full the volumes behind claims are."""
+"""What the node agent counts of its own work, for Prometheus: /metrics, and /metrics/probes, with upstream's names and labels.
+
+Counting costs a dictionary update where something happens; how much there is of something now is counted when it is asked for. Numbers
+start from nothing with the process, as those of every Prometheus counter may.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from minikube_py import ownprocess
-from minikube_py.kubelet.admission import is_static
-from minikube_py.kubelet.pods import Pods
-from minikube_py.kubelet.tools import Tools
-from minikube_py.kubelet.volumes.claims import claims_of
-from minikube_py.kubelet.volumes.manager import volume_path
+from minikube_py.kubelet.state import ContainerRecord, PodState, RunState
 from minikube_py.meta.expfmt import Family, Sample
+from minikube_py.types.pod import Pod
+
+_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-class VolumeStats(NamedTuple):
-    """The file system of a claim's volume, in bytes and inodes."""
+class Described(NamedTuple):
+    """One metric: its type, what it says, and the names of its labels."""
 
-    namespace: str
-    claim: str
-    capacity: int
-    available: int
-    used: int
-    inodes: int
-    inodes_free: int
-    inodes_used: int
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ()
+    stability: str = "ALPHA"
 
-
-async def metrics(tools: Tools, pods: Pods) -> Sequence[Family]:
-    """The families of one node, as of now."""
-    volumes: dict[Path, tuple[str, str]] = {}
-    for worker in pods.workers.values():
-        pod = worker.pod
-        if pod is not None and worker.state.running:
-            known = tools.claims.known(pod.metadata.uid)
-            for name, claim, _ in claims_of(pod):
-                if name in known:
-                    volume = next(v for v in pod.spec.volumes if v.name == name)
-                    path = volume_path(tools.options.pod_dir(pod.metadata.uid), volume, known[name])
-                    volumes[path] = pod.metadata.namespace, claim
-    stats = await asyncio.to_thread(lambda: [s for path, claim in volumes.items() if (s := _stats(path, *claim)) is not None])
-    return [*_of_pods(tools.options.node_name, pods), *_of_volumes(stats), *ownprocess.metrics()]
+    def labelled(self, values: tuple[str, ...]) -> dict[str, str]:
+        """The labels with these values."""
+        return dict(zip(self.labels, values, strict=True))
 
 
-def _of_pods(node: str, pods: Pods) -> Iterator[Family]:
-    desired = {"": 0, "true": 0}
-    running, states = 0, {"created": 0, "exited": 0, "running": 0}
-    for worker in pods.workers.values():
-        if worker.pod is not None:
-            desired["true" if is_static(worker.pod) else ""] += 1
-        running += bool(worker.state.sandbox is not None and worker.state.sandbox.ready)
-        for container in worker.state.containers:
-            state = container.state.name.lower()
-            states[state] = states.get(state, 0) + 1
-    yield Family("kubelet_node_name", "gauge", "[ALPHA] The node's name. The count is always 1.", [Sample(1, {"node": node})])
-    words = "[ALPHA] The number of pods the kubelet is being instructed to run. static is true if the pod is not from the apiserver."
-    yield Family("kubelet_desired_pods", "gauge", words, [Sample(number, {"static": static}) for static, number in desired.items()])
-    yield Family("kubelet_running_pods", "gauge", "[ALPHA] Number of pods that have a running pod sandbox", [Sample(running)])
-    samples = [Sample(number, {"container_state": state}) for state, number in sorted(states.items())]
-    yield Family("kubelet_running_containers", "gauge", "[ALPHA] Number of containers currently running", samples)
-
-
-def _of_volumes(stats: Sequence[VolumeStats]) -> Iterator[Family]:
-    for name, (field, words) in _VOLUME_STATS.items():
-        samples = [Sample(getattr(s, field), {"namespace": s.namespace, "persistentvolumeclaim": s.claim}) for s in stats]
-        yield Family(f"kubelet_volume_stats_{name}", "gauge", f"[ALPHA] {words}", samples)
-
-
-_VOLUME_STATS: Mapping[str, tuple[str, str]] = {
-    "capacity_bytes": ("capacity", "Capacity in bytes of the volume"),
-    "available_bytes": ("available", "Number of available bytes in the volume"),
-    "used_bytes": ("used", "Number of used bytes in the volume"),
-    "inodes": ("inodes", "Maximum number of inodes in the volume"),
-    "inodes_free": ("inodes_free", "Number of free inodes in the volume"),
-    "inodes_used": ("inodes_used", "Number of used inodes in the volume"),
+_PROBED = ("container", "namespace", "pod", "pod_uid", "probe_type", "result")
+FAMILIES = {
+    "kubelet_active_pods": Described(
+        "gauge",
+        "The number of pods the kubelet considers active and which are being considered when admitting new pods. "
+        "static is true if the pod is not from the apiserver.",
+        ("static",),
+    ),
+    "kubelet_admission_rejections_total": Described("counter", "Cumulative number pod admission rejections by the Kubelet.", ("reason",)),
+    "kubelet_cgroup_version": Described("gauge", "cgroup version on the hosts."),
+    "kubelet_desired_pods": Described(
+        "gauge",
+        "The number of pods the kubelet is being instructed to run. static is true if the pod is not from the apiserver.",
+        ("static",),
+    ),
+    "kubelet_evictions": Described("counter", "Cumulative number of pod evictions by eviction signal", ("eviction_signal",)),
+    "kubelet_mirror_pods": Described("gauge", "The number of mirror pods the kubelet will try to create (one per admitted static pod)"),
+    "kubelet_node_name": Described("gauge", "The node's name. The count is always 1.", ("node",)),
+    "kubelet_run_podsandbox_duration_seconds": Described(
+        "histogram", "Duration in seconds of the run_podsandbox operations. Broken down by RuntimeClass.Handler.", ("runtime_handler",)
+    ),
+    "kubelet_run_podsandbox_errors_total": Described(
+        "counter", "Cumulative number of the run_podsandbox operation errors by RuntimeClass.Handler.", ("runtime_handler",)
+    ),
+    "kubelet_running_containers": Described("gauge", "Number of containers currently running", ("container_state",)),
+    "kubelet_running_pods": Described("gauge", "Number of pods that have a running pod sandbox"),
+    "kubelet_started_containers_errors_total": Described(
+        "counter", "Cumulative number of errors when starting containers", ("code", "container_type")
+    ),
+    "kubelet_started_containers_total": Described("counter", "Cumulative number of containers started", ("container_type",)),
+    "kubelet_started_pods_errors_total": Described("counter", "Cumulative number of errors when starting pods"),
+    "kubelet_started_pods_total": Described("counter", "Cumulative number of pods started"),
+    "kubelet_started_user_namespaced_pods_errors_total": Described(
+        "counter",
+        "Cumulative number of errors when starting pods with user namespaces. This metric will only be collected on Linux.",
+    ),
+    "kubelet_started_user_namespaced_pods_total": Described(
+        "counter", "Cumulative number of pods with user namespaces started. This metric will only be collected on Linux."
+    ),
+    "kubelet_terminated_containers_total": Described(
+        "counter", "Cumulative number of container terminations.", ("container_type", "exit_code", "reason")
+    ),
+    "prober_probe_duration_seconds": Described(
+        "histogram", "Duration in seconds for a probe response.", ("container", "namespace", "pod", "probe_type")
+    ),
+    "prober_probe_total": Described(
+        "counter", "Cumulative number of a liveness, readiness or startup probe for a container by result.", _PROBED, "BETA"
+    ),
 }
 
+_REJECTIONS = frozenset(
+    {
+        "AppArmor", "PodOSSelectorNodeLabelDoesNotMatch", "PodOSNotSupported", "InvalidNodeInfo", "InitContainerRestartPolicyForbidden",
+        "SupplementalGroupsPolicyNotSupported", "UnexpectedAdmissionError", "UnknownReason", "UnexpectedPredicateFailureType", "OutOfcpu",
+        "OutOfmemory", "OutOfephemeral-storage", "OutOfpods", "PodLevelResourcesNotSupported", "PodFeatureUnsupported",
+        "Evicted", "SysctlForbidden", "TopologyAffinityError", "NodeShutdown", "VolumeAttachmentLimitExceeded",
+    }
+)  # fmt: skip
+"""The reasons that are counted by name; upstream sums up what else there is, since anybody may name a resource."""
 
-def _stats(path: Path, namespace: str, claim: str) -> VolumeStats | None:
-    try:
-        found = os.statvfs(path)
-    except OSError:
-        return None
-    size = found.f_frsize
-    capacity, available, used = found.f_blocks * size, found.f_bavail * size, (found.f_blocks - found.f_bfree) * size
-    return VolumeStats(namespace, claim, capacity, available, used, found.f_files, found.f_ffree, found.f_files - found.f_ffree)
+
+class _Timing:
+    """How often something took how long."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts, self.total = [0] * (len(_BOUNDS) + 1), 0.0
+
+
+class Metrics:
+    """The node's counters."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, dict[tuple[str, ...], int]] = {name: {} for name, f in FAMILIES.items() if f.kind == "counter"}
+        self._timings: dict[str, dict[tuple[str, ...], _Timing]] = {name: {} for name, f in FAMILIES.items() if f.kind == "histogram"}
+        for name, counts in self._counts.items():
+            if not FAMILIES[name].labels:
+                counts[()] = 0
+
+    def count(self, name: str, *labels: str) -> None:
+        """Once more; the labels' values are in the order of the family's."""
+        counts = self._counts[name]
+        counts[labels] = counts.get(labels, 0) + 1
+
+    def took(self, name: str, seconds: float, *labels: str) -> None:
+        """Once more, and this long."""
+        timing = self._timings[name].setdefault(labels, _Timing())
+        timing.counts[bisect_left(_BOUNDS, seconds)] += 1
+        timing.total += seconds
+
+    def rejected(self, reason: str) -> None:
+        """A pod was not admitted."""
+        other = "OutOfExtendedResources" if reason.startswith("OutOf") else "Other"
+        self.count("kubelet_admission_rejections_total", reason if reason in _REJECTIONS else other)
+
+    def probed(self, pod: Pod, container: str, kind: str, ok: bool, seconds: float) -> None:
+        """A probe has answered."""
+        meta, title = pod.metadata, kind.capitalize()
+        result = "successful" if ok else "failed"
+        self.count("prober_probe_total", container, meta.namespace, meta.name, meta.uid, title, result)
+        if ok:
+            self.took("prober_probe_duration_seconds", seconds, container, meta.namespace, meta.name, title)
+
+    def forget_probes(self, pod: Pod, container: str, kind: str) -> None:
+        """A probe has ended: its numbers end with it, or pods of the past would be told of for ever."""
+        meta, title = pod.metadata, kind.capitalize()
+        for result in ("successful", "failed"):
+            self._counts["prober_probe_total"].pop((container, meta.namespace, meta.name, meta.uid, title, result), None)
+        self._timings["prober_probe_duration_seconds"].pop((container, meta.namespace, meta.name, title), None)
+
+    def families(self, prefix: str, gauges: Iterable[tuple[str, tuple[str, ...], int]] = ()) -> Iterator[Family]:
+        """All metrics whose name begins so; `gauges` are names, labels' values and values."""
+        now: dict[str, dict[tuple[str, ...], int]] = {}
+        for name, values, value in gauges:
+            now.setdefault(name, {})[values] = value
+        for name, described in FAMILIES.items():
+            if name.startswith(prefix):
+                if described.kind == "histogram":
+                    timings = self._timings[name].items()
+                    samples = [sample for values, timing in timings for sample in _histogram(described.labelled(values), timing)]
+                else:
+                    numbers = self._counts.get(name) or now.get(name) or {}
+                    samples = [Sample(number, described.labelled(values)) for values, number in numbers.items()]
+                yield Family(name, described.kind, f"[{described.stability}] {described.help}", samples)
+
+
+def _histogram(labels: Mapping[str, str], timing: _Timing) -> Iterator[Sample]:
+    seen = 0
+    for bound, number in zip((*(f"{bound:g}" for bound in _BOUNDS), "+Inf"), timing.counts, strict=True):
+        seen += number
+        yield Sample(seen, {**labels, "le": bound}, suffix="_bucket")
+    yield Sample(timing.total, labels, suffix="_sum")
+    yield Sample(seen, labels, suffix="_count")
+
+
+def container_type(pod: Pod, name: str) -> str:
+    """How metrics call the kind of a container."""
+    if any(c.name == name for c in pod.spec.initContainers):
+        return "init_container"
+    return "ephemeral_container" if any(c.name == name for c in pod.spec.ephemeralContainers) else "container"
+
+
+def told_as_ended(pod: Pod) -> frozenset[str]:
+    """The ids of the containers that the pod's status says have ended: an agent before this one has counted them."""
+    statuses = (*pod.status.containerStatuses, *pod.status.initContainerStatuses, *pod.status.ephemeralContainerStatuses)
+    ended = (state.terminated for status in statuses for state in (status.state, status.lastState))
+    return frozenset(t.containerID.rpartition("/")[2] for t in ended if t is not None and t.containerID)
+
+
+def ended_since(state: PodState, counted: Collection[str]) -> Sequence[ContainerRecord]:
+    """The containers that have ended and were not counted yet."""
+    return [c for c in state.containers if c.state is RunState.EXITED and c.id not in counted]
+
+
+def gauges(
+    node: str, cgroup_v2: bool, desired: Sequence[bool], active: Sequence[bool], states: Iterable[PodState]
+) -> Iterator[tuple[str, tuple[str, ...], int]]:
+    """How much there is now; of the pods that are desired and active, whether each is static."""
+    yield "kubelet_node_name", (node,), 1
+    yield "kubelet_cgroup_version", (), 2 if cgroup_v2 else 1
+    for name, pods in (("kubelet_desired_pods", desired), ("kubelet_active_pods", active)):
+        yield name, ("",), pods.count(False)
+        yield name, ("true",), pods.count(True)
+    yield "kubelet_mirror_pods", (), active.count(True)
+    known = tuple(states)
+    for state, number in Counter(c.state for one in known for c in one.containers).items():
+        yield "kubelet_running_containers", (state.value.lower(),), number
+    yield "kubelet_running_pods", (), sum(any(s.ready for s in one.sandboxes) for one in known)

@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterable
 from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from minikube_py import tunnel
+from minikube_py import ownprocess, tunnel
 from minikube_py.aio import Health
 from minikube_py.client.transport import TransportError
 from minikube_py.cri import errors
-from minikube_py.kubelet import cadvisor, logs, metrics, nodelogs, nodestats
+from minikube_py.kubelet import cadvisor, logs, metrics, nodelogs, nodestats, volumemetrics
 from minikube_py.kubelet.access import Access, attributes
+from minikube_py.kubelet.admission import is_static
 from minikube_py.kubelet.nodestats import NodeStats
 from minikube_py.kubelet.pods import Pods
 from minikube_py.kubelet.refused import Refused
@@ -117,16 +118,18 @@ class KubeletServer:
                 return await self._local_volume(request, name)
         raise Refused(404, "404 page not found\n")
 
-    async def _metrics(self, which: str = "") -> Sequence[expfmt.Family]:
+    async def _metrics(self, which: str = "") -> Iterable[expfmt.Family]:
+        counted = self._tools.metrics
         match which:
             case "":
-                return await metrics.metrics(self._tools, self._pods)
+                volumes = await volumemetrics.metrics(self._tools, self._pods)
+                return (*counted.families("kubelet_", self._gauges()), *volumes, *ownprocess.metrics())
             case "resource":
                 return await self._stats.resource_metrics()
             case "cadvisor":
                 return await cadvisor.metrics(self._tools, self._pods)
             case "probes":
-                return [self._tools.probes.metrics()]
+                return counted.families("prober_")
         raise Refused(404, "404 page not found\n")
 
     async def _local_volume(self, request: web.BaseRequest, name: str) -> web.Response:
@@ -148,6 +151,12 @@ class KubeletServer:
         query = {"fieldSelector": f"spec.nodeName={self._tools.options.node_name}"}
         body = await self._tools.client.request("GET", "/api/v1/pods", query=query)
         return web.Response(body=body, content_type="application/json")
+
+    def _gauges(self) -> Iterable[tuple[str, tuple[str, ...], int]]:
+        tools, pods = self._tools, self._pods
+        desired, active = ([is_static(pod) for pod in some] for some in (pods.all(), pods.active()))
+        states = (worker.state for worker in pods.workers.values())
+        return metrics.gauges(tools.options.node_name, tools.node.cgroup_v2, desired, active, states)
 
     # Logs
 
