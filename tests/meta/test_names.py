@@ -37,7 +37,6 @@ KEY = (
         (names.dns1123_label, "web.a", ["must not contain dots"]),
         (names.dns1123_label, "-web", [LABEL]),
         (names.dns1123_label, "a" * 64, ["must be no more than 63 bytes"]),
-        (names.dns1035_label, "web-1", []),
         (names.label_key, "app", []),
         (names.label_key, "example.com/app", []),
         (names.label_key, "/app", ["prefix part must be non-empty"]),
@@ -65,10 +64,6 @@ KEY = (
 )
 def test_faults(check: names.Check, value: str, faults: list[str]) -> None:
     assert check(value) == faults
-
-
-def test_service_names_begin_with_a_letter() -> None:
-    assert "start with an alphabetic character" in names.dns1035_label("1web")[0]
 
 
 def test_a_generated_name_may_end_in_a_dash_before_its_random_part() -> None:
