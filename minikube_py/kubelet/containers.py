@@ -53,6 +53,14 @@ class MountSpec(NamedTuple):
     recursive_read_only: bool = False
 
 
+class DeviceSpec(NamedTuple):
+    """One raw device of a container."""
+
+    container_path: str
+    host_path: str
+    permissions: str
+
+
 class ImageUser(NamedTuple):
     """Whom an image runs as when nobody says otherwise."""
 
@@ -121,6 +129,7 @@ def container_config(
     image_user: ImageUser,
     env: Mapping[str, str],
     mounts: Sequence[MountSpec],
+    devices: Sequence[DeviceSpec] = (),
     node: Node,
     target_id: str = "",
 ) -> v1.ContainerConfig:
@@ -143,6 +152,7 @@ def container_config(
             )
             for mount in mounts
         ],
+        devices=[v1.Device(container_path=d.container_path, host_path=d.host_path, permissions=d.permissions) for d in devices],
         labels={
             state.CONTAINER_NAME: container.name,
             state.POD_NAME: pod.metadata.name,

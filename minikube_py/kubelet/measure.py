@@ -19,6 +19,7 @@ from minikube_py.kubelet.cgroups import Cgroups
 from minikube_py.kubelet.eviction import Observation
 from minikube_py.kubelet.options import KubeletOptions
 from minikube_py.kubelet.usage import ContainerUsage, Disk, PodUsage
+from minikube_py.kubelet.volumes import use
 from minikube_py.meta import thresholds
 from minikube_py.types.pod import Pod
 
@@ -92,7 +93,7 @@ class Measure:
             containers.append(ContainerUsage(container.name, memory, layer, self._walk(logs / container.name)))
         base = self._options.pod_dir(meta.uid) / "volumes"
         volumes = {}
-        for volume in pod.spec.volumes:
+        for volume in use.used(pod):
             kind = "empty-dir" if volume.emptyDir is not None else "configmap" if volume.configMap is not None else ""
             if kind:
                 volumes[volume.name] = self._walk(base / f"kubernetes.io~{kind}" / volume.name)

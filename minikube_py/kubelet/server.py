@@ -134,7 +134,7 @@ class KubeletServer:
 
     async def _local_volume(self, request: web.BaseRequest, name: str) -> web.Response:
         """Make or remove the directory of a volume of the built-in storage class."""
-        storage, query = self._tools.options.storage_dir, parse_qs(request.query_string)
+        storage, query = self._tools.options.storage_dir, parse_qs(request.rel_url.raw_query_string)
         try:
             if request.method == "DELETE":
                 await asyncio.to_thread(localstorage.remove, storage, name)
@@ -161,7 +161,7 @@ class KubeletServer:
     # Logs
 
     async def _logs(self, request: web.BaseRequest, namespace: str, name: str, container: str) -> web.StreamResponse:
-        query = {key: values[-1] for key, values in parse_qs(request.query_string, keep_blank_values=True).items()}
+        query = {key: values[-1] for key, values in parse_qs(request.rel_url.raw_query_string, keep_blank_values=True).items()}
         options = _log_options(query, self._tools.clock.time())
         worker = find(self._pods, namespace, name)
         record = _log_of(worker, name, container, _flag(query, "previous"))
@@ -191,7 +191,7 @@ class KubeletServer:
         record = running(find(self._pods, namespace, name, uid), container)
         if record is None:
             raise Refused(500, f'container not found ("{container}")')
-        query = parse_qs(request.query_string)
+        query = parse_qs(request.rel_url.raw_query_string)
         command = query.get("command") or query.get("cmd", [""])[0].split()
         answer = await self._tools.cri.exec_sync(record.id, command, 0)
         return web.Response(body=answer.stdout + answer.stderr, content_type="text/plain")

@@ -25,7 +25,7 @@ from minikube_py.kubelet.objects import ObjectsUnavailable
 from minikube_py.kubelet.plan import Waiting
 from minikube_py.kubelet.state import PodState, RunState, SandboxId
 from minikube_py.kubelet.tools import Tools
-from minikube_py.kubelet.volumes import claims, containermounts, content, imagevolumes, manager
+from minikube_py.kubelet.volumes import claims, containermounts, content, imagevolumes, manager, use
 from minikube_py.meta.errors import StatusError
 from minikube_py.types.core import Secret
 from minikube_py.types.handlers import LifecycleHandler
@@ -73,15 +73,17 @@ class Steps:
             cgroup, _ = await asyncio.gather(asyncio.to_thread(self._directories, pod), self._require(pod))
             sources = await self._sources(pod, ())
             claimed = await tools.claims.get(pod)
-            paths = await manager.ensure(pod, options.pod_dir(uid), sources, claimed)
+            paths, notes = await manager.ensure(pod, options.pod_dir(uid), sources, claimed)
+            for note in notes:
+                tools.events.record(pod, *note)
         except (manager.VolumeError, claims.ClaimError) as error:
-            tools.events.record(pod, "Warning", "FailedMount", str(error))
+            tools.events.record(pod, "Warning", error.reason if isinstance(error, manager.VolumeError) else "FailedMount", str(error))
             raise StepError(str(error), again_after=1.0 if isinstance(error, claims.ClaimError) else 5.0) from error
         except OSError as error:
             tools.events.record(pod, "Warning", "FailedCreatePodContainer", f"unable to ensure pod container exists: {error}")
             raise StepError(str(error), again_after=10.0) from error
         except (StatusError, TransportError, ObjectsUnavailable) as error:
-            volume = next((v.name for v in pod.spec.volumes if content.has_content(v)), "")
+            volume = next((v.name for v in use.used(pod) if content.has_content(v)), "")
             message = f'MountVolume.SetUp failed for volume "{volume}" : {error}'
             tools.events.record(pod, "Warning", "FailedMount", message)
             raise StepError(message, again_after=1.0) from error
@@ -232,6 +234,7 @@ class Steps:
             directory = tools.options.pod_dir(pod.metadata.uid)
             mounts = await containermounts.container_mounts(pod, container, directory, paths, variables, can_recurse)
             mounts += await asyncio.to_thread(self._own_mounts, pod, container, ips)
+            devices = containermounts.container_devices(pod, container, paths)
             target = state.of(container.targetContainerName) if container.targetContainerName else None
             if container.targetContainerName and target is None:
                 raise ConfigError(f"unable to find target container {container.targetContainerName}")
@@ -243,6 +246,7 @@ class Steps:
                 image_user=image_user,
                 env=variables,
                 mounts=mounts,
+                devices=devices,
                 node=tools.node,
                 target_id=target.id if target is not None else "",
             )

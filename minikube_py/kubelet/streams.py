@@ -38,7 +38,7 @@ class StreamServer:
 
     async def execute(self, request: web.BaseRequest, namespace: str, name: str, uid: str, container: str) -> web.StreamResponse:
         """A command in a container. Raises Refused and CriError."""
-        query = parse_qs(request.query_string, keep_blank_values=True)
+        query = parse_qs(request.rel_url.raw_query_string, keep_blank_values=True)
         streams = _streams(query)
         record = running(find(self._pods, namespace, name, uid), container)
         if record is None:
@@ -57,7 +57,7 @@ class StreamServer:
 
     async def attach(self, request: web.BaseRequest, namespace: str, name: str, uid: str, container: str) -> web.StreamResponse:
         """The standard streams of a container; whether it has a terminal is its own affair. Raises Refused and CriError."""
-        streams = _streams(parse_qs(request.query_string, keep_blank_values=True))
+        streams = _streams(parse_qs(request.rel_url.raw_query_string, keep_blank_values=True))
         worker = find(self._pods, namespace, name, uid)
         record = running(worker, container)
         if record is None:
@@ -160,7 +160,7 @@ def _asked(query: dict[str, list[str]], *names: str) -> bool:
 
 def _ports(request: web.BaseRequest) -> list[int]:
     """The ports that a WebSocket client has to name in advance, in its runtime's protocol. Raises Refused."""
-    query = parse_qs(request.query_string, keep_blank_values=True)
+    query = parse_qs(request.rel_url.raw_query_string, keep_blank_values=True)
     listed = [*query.get("port", ()), *query.get("ports", ())]
     if not listed:
         raise Refused(400, 'query parameter "port" is required')

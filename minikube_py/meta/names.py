@@ -10,7 +10,8 @@ Check = Callable[[str], list[str]]
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
-_LABEL_1035 = "[a-z]([-a-z0-9]*[a-z0-9])?"
+_UNDERSCORED_LABEL = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
+_UNDERSCORED = rf"{_UNDERSCORED_LABEL}(\.{_UNDERSCORED_LABEL})*"
 _WILDCARD = rf"\*\.{_SUBDOMAIN}"
 _KEY = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _VALUE = f"({_KEY})?"
@@ -20,17 +21,17 @@ _ENV = "[-._a-zA-Z][-._a-zA-Z0-9]*"
 _CONFIG_KEY = "[-._a-zA-Z0-9]+"
 _C_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
 
-_label, _subdomain, _label_1035, _wildcard = (re.compile(p, re.ASCII).fullmatch for p in (_LABEL, _SUBDOMAIN, _LABEL_1035, _WILDCARD))
+_label, _subdomain, _wildcard = (re.compile(p, re.ASCII).fullmatch for p in (_LABEL, _SUBDOMAIN, _WILDCARD))
 _key, _value, _percent, _header = (re.compile(p, re.ASCII).fullmatch for p in (_KEY, _VALUE, _PERCENT, _HEADER))
 _env, _config_key, _c_identifier = (re.compile(p, re.ASCII).fullmatch for p in (_ENV, _CONFIG_KEY, _C_IDENTIFIER))
+_underscored = re.compile(_UNDERSCORED).fullmatch
 _relaxed_env = re.compile("[ -<>-~]*").fullmatch
 
 _ALPHANUMERIC_ENDS = "and must start and end with an alphanumeric character"
 _LABEL_FAULT = f"a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', {_ALPHANUMERIC_ENDS}"
 _SUBDOMAIN_FAULT = f"a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', {_ALPHANUMERIC_ENDS}"
-_LABEL_1035_FAULT = (
-    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
-    "and end with an alphanumeric character"
+_UNDERSCORED_FAULT = (
+    f"a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', {_ALPHANUMERIC_ENDS}"
 )
 _WILDCARD_FAULT = (
     "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case "
@@ -74,11 +75,11 @@ def dns1123_subdomain(value: str) -> list[str]:
     return faults
 
 
-def dns1035_label(value: str) -> list[str]:
-    """A DNS label that begins with a letter: services."""
-    faults = _length(value, 63)
-    if not _label_1035(value):
-        faults.append(regex_fault(_LABEL_1035_FAULT, _LABEL_1035, "my-name", "abc-123"))
+def underscored_dns1123_subdomain(value: str) -> list[str]:
+    """A DNS subdomain that may have underscores, as the names of SRV records do: search paths."""
+    faults = _length(value, 253)
+    if not _underscored(value):
+        faults.append(regex_fault(_UNDERSCORED_FAULT, _UNDERSCORED, "example.com"))
     return faults
 
 

@@ -1,4 +1,5 @@
-"""The listeners for load balancers' questions: one for each health check port, and one for the proxy itself, on all addresses of the node.
+"""The listeners for load balancers' questions: one for each health check port, and one for the proxy itself, on all addresses of the node;
+and one on its loopback for the proxy's status.
 
 What is answered is health.py's. A port that somebody else has is told in the log once and tried again.
 """
@@ -12,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from minikube_py.aio import wait_at_most
-from minikube_py.proxy.health import PORT, Answer, ProxyHealth, check_answer, proxy_answer
+from minikube_py.proxy.health import PORT, STATUS_PORT, Answer, ProxyHealth, check_answer, proxy_answer, status_answer
 from minikube_py.proxy.model import HealthCheck
 from minikube_py.types.core import Node
 
@@ -20,14 +21,18 @@ log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 5.0
 _BACKLOG = 16
+_PROXY, _STATUS = "", "status"  # beside the keys of Services, which have a slash
 
 
 class HealthListeners:
     """The listeners of one proxy; `node` gives its Node as it is known."""
 
-    def __init__(self, health: ProxyHealth, node: Callable[[], Node | None], ipv6: bool, port: int = PORT) -> None:
+    def __init__(
+        self, health: ProxyHealth, node: Callable[[], Node | None], ipv6: bool, port: int = PORT, status: int = STATUS_PORT
+    ) -> None:
         self._health, self._node = health, node
-        self._host, self._port = "::" if ipv6 else "0.0.0.0", port
+        self._everywhere, self._here = ("::", "::1") if ipv6 else ("0.0.0.0", "127.0.0.1")
+        self._own = {_PROXY: port, _STATUS: status}
         self._checks: dict[str, HealthCheck] = {}
         self._open: dict[str, tuple[int, asyncio.Server]] = {}
         self._refused: set[str] = set()
@@ -57,7 +62,7 @@ class HealthListeners:
 
     async def _match(self) -> bool:
         """Open and close what has to be; whether all that is wanted is open."""
-        wanted = {"": self._port, **{key: check.port for key, check in self._checks.items()}}
+        wanted = {**self._own, **{key: check.port for key, check in self._checks.items()}}
         for key in [key for key, (port, _) in self._open.items() if wanted.get(key) != port]:
             self._open.pop(key)[1].close()
         for key, port in wanted.items():
@@ -65,7 +70,8 @@ class HealthListeners:
                 continue
             handler = web.Server(self._handler(key))
             try:
-                server = await asyncio.get_running_loop().create_server(handler, self._host, port, backlog=_BACKLOG)
+                host = self._here if key == _STATUS else self._everywhere
+                server = await asyncio.get_running_loop().create_server(handler, host, port, backlog=_BACKLOG)
             except OSError as error:
                 if key not in self._refused:
                     log.warning("health checks are not answered", extra={"service": key, "port": port, "error": error.strerror})
@@ -77,7 +83,9 @@ class HealthListeners:
 
     def _handler(self, key: str) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
         def answer(path: str) -> Answer:
-            if not key:
+            if key == _STATUS:
+                return status_answer(path)
+            if key == _PROXY:
                 return proxy_answer(path, self._health, self._node())
             check = self._checks.get(key)
             return check_answer(key, check.endpoints if check is not None else 0, self._health.healthy)

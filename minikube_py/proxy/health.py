@@ -1,7 +1,8 @@
 """What load balancers ask a node: at the health check port of each Service with the Local policy, and at the proxy's own port. Pure.
 
 Answers, codes and headers are upstream's. A health check says how many endpoints the Service has on this node, and 503 for none; /healthz
-says whether the proxy keeps up and the node is to get traffic at all (not while it is being removed), /livez only the first.
+says whether the proxy keeps up and the node is to get traffic at all (not while it is being removed), /livez only the first. The status
+port, on the node's loopback alone, says that the proxy is there and how it works.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from minikube_py.aio import Clock
 from minikube_py.types.core import Node
 
 PORT: Final = 10256
+STATUS_PORT: Final = 10249
+_MODE: Final = b"iptables"
 LATE_SECONDS: Final = 60.0
 """How long a change may wait for its commit until the proxy counts as unhealthy: twice upstream's longest interval between two syncs."""
 _LEAVING_TAINT: Final = "ToBeDeletedByClusterAutoscaler"
@@ -75,8 +78,14 @@ def proxy_answer(path: str, health: ProxyHealth, node: Node | None) -> Answer:
     elif path == "/livez":
         well, body = health.report()
     else:
-        return HTTPStatus.NOT_FOUND, {"Content-Type": "text/plain; charset=utf-8"}, b"404 page not found\n"
+        return _NOT_FOUND
     return _code(well), _JSON, json.dumps(body, separators=(",", ":")).encode()
+
+
+def status_answer(path: str) -> Answer:
+    """The answer at the status port."""
+    bodies = {"/healthz": b"ok", "/proxyMode": _MODE}
+    return (HTTPStatus.OK, _TEXT, bodies[path]) if path in bodies else _NOT_FOUND
 
 
 def check_answer(service: str, endpoints: int, proxy_healthy: bool) -> Answer:
@@ -91,6 +100,8 @@ def check_answer(service: str, endpoints: int, proxy_healthy: bool) -> Answer:
     return _code(endpoints > 0 and proxy_healthy), headers, json.dumps(body, indent="\t").encode()
 
 
+_TEXT: Final = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
+_NOT_FOUND: Final[Answer] = (HTTPStatus.NOT_FOUND, _TEXT, b"404 page not found\n")
 _JSON: Final = {"Content-Type": "application/json", "X-Content-Type-Options": "nosniff"}
 
 

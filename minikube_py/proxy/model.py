@@ -14,8 +14,6 @@ from minikube_py.types.network import HEADLESS_LABEL, SERVICE_PROXY_NAME_LABEL, 
 from minikube_py.types.network import ServicePort as PortSpec
 
 _ZONE_LABEL = "topology.kubernetes.io/zone"
-_NOT_OURS = frozenset({SERVICE_PROXY_NAME_LABEL, HEADLESS_LABEL})
-"""Labels of services that the proxy leaves to others, or to nobody."""
 
 
 class Place(NamedTuple):
@@ -86,7 +84,7 @@ def service_ports(service: Service, slices: Iterable[EndpointSlice], here: Place
     cluster_ip = _cluster_ip(service, ipv6)
     if not cluster_ip:
         return ()
-    matching = [s for s in slices if s.addressType == ("IPv6" if ipv6 else "IPv4")]
+    matching = _served(slices, ipv6)
     external = spec.type in ("NodePort", "LoadBalancer")
     base = f"{meta.namespace}/{meta.name}"
     result = []
@@ -120,7 +118,7 @@ def health_check(service: Service, slices: Iterable[EndpointSlice], here: Place,
         return None
     if not _cluster_ip(service, ipv6):
         return None
-    matching = [s for s in slices if s.addressType == ("IPv6" if ipv6 else "IPv4")]
+    matching = _served(slices, ipv6)
     local = {c.backend.ip for port in spec.ports for c in _candidates(port, matching, here.node) if c.local and c.ready}
     return HealthCheck(spec.healthCheckNodePort, len(local))
 
@@ -128,9 +126,15 @@ def health_check(service: Service, slices: Iterable[EndpointSlice], here: Place,
 def _cluster_ip(service: Service, ipv6: bool) -> str:
     """The address that the proxy is to serve; "" for none."""
     spec = service.spec
-    if spec.type == "ExternalName" or not _NOT_OURS.isdisjoint(service.metadata.labels):
+    if spec.type == "ExternalName" or SERVICE_PROXY_NAME_LABEL in service.metadata.labels:
         return ""
     return next((ip for ip in spec.clusterIPs or (spec.clusterIP,) if _is_family(ip, ipv6)), "")
+
+
+def _served(slices: Iterable[EndpointSlice], ipv6: bool) -> list[EndpointSlice]:
+    """The slices that the proxy follows: those with the label of headless services are for DNS alone, whatever their Service is."""
+    family = "IPv6" if ipv6 else "IPv4"
+    return [s for s in slices if s.addressType == family and HEADLESS_LABEL not in s.metadata.labels]
 
 
 def _is_family(ip: str, ipv6: bool) -> bool:

@@ -10,13 +10,8 @@ IP_FAULT = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 
 
 def dns_label(name: str) -> str | None:
-    """RFC 1123 label: namespaces."""
+    """RFC 1123 label: namespaces and services."""
     return _first(names.dns1123_label(name))
-
-
-def dns_1035_label(name: str) -> str | None:
-    """RFC 1035 label: services."""
-    return _first(names.dns1035_label(name))
 
 
 def path_segment(name: str) -> str | None:

@@ -116,7 +116,7 @@ def _backend(path: str, backend: Obj) -> Faults:
         if not service.get("name"):
             yield Cause.required(f"{path}.service.name")
         else:
-            yield from rules.checked(f"{path}.service.name", service["name"], names.dns1035_label)
+            yield from rules.checked(f"{path}.service.name", service["name"], names.dns1123_label)
         port = service.get("port") or {}
         name, number = port.get("name") or "", port.get("number") or 0
         if name and number:

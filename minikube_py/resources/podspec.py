@@ -201,7 +201,7 @@ def _dns(path: str, config: Obj | None, policy: str | None) -> Faults:
         yield Cause.invalid(f"{path}.searches", list(searches), words)
     for i, search in enumerate(searches):
         if search != ".":
-            yield from rules.checked(f"{path}.searches[{i}]", search.removesuffix(".").replace("_", "-"), names.dns1123_subdomain)
+            yield from rules.checked(f"{path}.searches[{i}]", search.removesuffix("."), names.underscored_dns1123_subdomain)
     for i, option in enumerate(config.get("options") or ()):
         if not option.get("name"):
             yield Cause.required(f"{path}.options[{i}]", "must not be empty")

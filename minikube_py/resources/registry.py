@@ -93,7 +93,7 @@ _TABLE: tuple[tuple[str, tuple[Row, ...]], ...] = (
             ),
             Row(
                 "Service", "services", ("svc",), categories=_ALL, sub=_STATUS,
-                more={"proxy": Subresource("ServiceProxyOptions", _PROXY)}, name_rule=names.dns_1035_label,
+                more={"proxy": Subresource("ServiceProxyOptions", _PROXY)}, name_rule=names.dns_label,
             ),
         ),
     ),

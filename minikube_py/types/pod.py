@@ -84,6 +84,11 @@ class VolumeMount(View, frozen=True):
     recursiveReadOnly: str = ""
 
 
+class VolumeDevice(View, frozen=True):
+    name: str
+    devicePath: str
+
+
 class Capabilities(View, frozen=True):
     add: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
@@ -152,6 +157,7 @@ class Container(View, frozen=True):
     restartPolicy: str = ""
     restartPolicyRules: tuple[ContainerRestartRule, ...] = ()
     volumeMounts: tuple[VolumeMount, ...] = ()
+    volumeDevices: tuple[VolumeDevice, ...] = ()
     livenessProbe: Probe | None = None
     readinessProbe: Probe | None = None
     startupProbe: Probe | None = None

@@ -30,6 +30,7 @@ class PersistentVolumeSpec(View, frozen=True):
     nodeAffinity: VolumeNodeAffinity | None = None
     persistentVolumeReclaimPolicy: str = "Retain"
     volumeAttributesClassName: str | None = None
+    mountOptions: tuple[str, ...] = ()
     hostPath: HostPathSource | None = None
     local: LocalSource | None = None
 

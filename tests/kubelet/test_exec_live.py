@@ -93,6 +93,12 @@ async def test_a_command_may_be_as_long_as_an_argument_of_linux(web: Agent) -> N
     assert (command.out, told["status"]) == (long.encode() + b"\n", "Success")
 
 
+async def test_a_command_is_taken_as_it_is_written(web: Agent) -> None:
+    words = ("50%25", "a%20b", "a+b&command=c;d", "%", "ä")
+    command, told = await run(web, "web", "echo", *words)
+    assert (command.out.decode(), told["status"]) == (" ".join(words) + "\n", "Success")
+
+
 async def test_a_client_that_reads_late_misses_nothing(web: Agent) -> None:
     async with remote(web, "web", "sh", "-c", "seq 3000000; echo done >&2", output=True, error=True) as command:
         await asyncio.sleep(1)

@@ -33,7 +33,8 @@ def test_a_duration_is_in_every_bucket_that_is_wide_enough() -> None:
     lines = text_of(made, "kubelet_run").splitlines()
     shown = {line.partition("le=")[2]: line for line in lines if "le=" in line}
     assert [int(line.rpartition(" ")[2]) for line in shown.values()] == [1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3]
-    assert list(shown)[0].startswith('"0.005"') and list(shown)[-1].startswith('"+Inf"') and list(shown)[7].startswith('"1"')
+    bounds = list(shown)
+    assert bounds[0].startswith('"0.005"') and bounds[7].startswith('"1"') and bounds[-1].startswith('"+Inf"')
     assert 'kubelet_run_podsandbox_duration_seconds_sum{runtime_handler=""} 60.305' in lines
     assert 'kubelet_run_podsandbox_duration_seconds_count{runtime_handler=""} 3' in lines
 

@@ -7,26 +7,20 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from minikube_py.client import Client
 from minikube_py.cri.archive import ImageConfig, Layer, image_archive
 from minikube_py.cri.images import import_archive
 from minikube_py.types.core import ConfigMap, PersistentVolumeClaim, Secret
 from minikube_py.types.pod import Pod
-from minikube_py.types.storage import PersistentVolume
 from tests.kubelet.agent import Agent, status
+from tests.kubelet.claims import claim, claimed, mounts, on
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.cluster
 
 SLEEP = {"command": ["sleep", "1000"]}
-
-
-def _mounts(**paths: str) -> dict[str, Any]:
-    return {"volumeMounts": [{"name": name, "mountPath": path} for name, path in paths.items()]}
 
 
 async def test_config_maps_and_secrets_are_files_that_follow_their_objects(node: Agent) -> None:
@@ -37,7 +31,7 @@ async def test_config_maps_and_secrets_are_files_that_follow_their_objects(node:
         {"name": "c", "configMap": {"name": "c", "items": [{"key": "k", "path": "deep/k", "mode": 0o400}]}},
         {"name": "s", "secret": {"secretName": "s", "defaultMode": 0o440}},
     ]
-    await node.create("web", {**SLEEP, **_mounts(c="/c", s="/s")}, volumes=volumes)
+    await node.create("web", {**SLEEP, **mounts(c="/c", s="/s")}, volumes=volumes)
     pod = await node.running("web")
     assert await node.exec(pod, "cat", "/c/deep/k", "/s/s") == "v1hidden"
     assert (await node.exec(pod, "stat", "-L", "-c", "%a", "/c/deep/k", "/s/s")).split() == ["400", "440"]
@@ -52,7 +46,7 @@ async def test_config_maps_and_secrets_are_files_that_follow_their_objects(node:
 
 
 async def test_a_missing_config_map_holds_the_pod_and_is_said(node: Agent) -> None:
-    await node.create("web", {**SLEEP, **_mounts(c="/c")}, volumes=[{"name": "c", "configMap": {"name": "late"}}])
+    await node.create("web", {**SLEEP, **mounts(c="/c")}, volumes=[{"name": "c", "configMap": {"name": "late"}}])
 
     async def said() -> bool:
         return ("FailedMount", 'MountVolume.SetUp failed for volume "c" : configmap "late" not found') in await node.events("web")
@@ -72,7 +66,7 @@ async def test_a_projected_volume_has_a_token_for_this_pod(node: Agent) -> None:
             {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
         ]
     }
-    await node.create("web", {**SLEEP, **_mounts(p="/p")}, volumes=[{"name": "p", "projected": projected}], serviceAccountName="default")
+    await node.create("web", {**SLEEP, **mounts(p="/p")}, volumes=[{"name": "p", "projected": projected}], serviceAccountName="default")
     pod = await node.running("web")
     assert await node.exec(pod, "cat", "/p/ca.crt", "/p/namespace") == "CAdefault"
     token = await node.exec(pod, "cat", "/p/token")
@@ -84,7 +78,7 @@ async def test_a_projected_volume_has_a_token_for_this_pod(node: Agent) -> None:
 async def test_empty_dirs_on_disk_and_in_memory_belong_to_the_group(node: Agent) -> None:
     volumes = [{"name": "d", "emptyDir": {}}, {"name": "m", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]
     user = {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 2000}
-    await node.create("web", {**SLEEP, **_mounts(d="/d", m="/m")}, volumes=volumes, securityContext=user)
+    await node.create("web", {**SLEEP, **mounts(d="/d", m="/m")}, volumes=volumes, securityContext=user)
     pod = await node.running("web")
     assert (await node.exec(pod, "id", "-G")).split() == ["1000", "2000"]
     await node.exec(pod, "sh", "-c", "echo x > /d/file; echo x > /m/file")
@@ -105,11 +99,11 @@ async def test_host_paths_are_checked_by_their_type(node: Agent) -> None:
         {"name": "ok", "hostPath": {"path": str(there), "type": "Directory"}},
         {"name": "new", "hostPath": {"path": str(there / "made"), "type": "DirectoryOrCreate"}},
     ]
-    await node.create("good", {**SLEEP, **_mounts(ok="/ok", new="/new")}, volumes=volumes)
+    await node.create("good", {**SLEEP, **mounts(ok="/ok", new="/new")}, volumes=volumes)
     assert await node.exec(await node.running("good"), "cat", "/ok/file") == "seen"
     assert (there / "made").is_dir()
     wrong = str(there / "none")
-    await node.create("bad", {**SLEEP, **_mounts(v="/v")}, volumes=[{"name": "v", "hostPath": {"path": wrong, "type": "File"}}])
+    await node.create("bad", {**SLEEP, **mounts(v="/v")}, volumes=[{"name": "v", "hostPath": {"path": wrong, "type": "File"}}])
 
     async def said() -> bool:
         message = f'MountVolume.SetUp failed for volume "v" : hostPath type check failed: {wrong} is not a file'
@@ -144,7 +138,7 @@ async def test_a_sub_path_does_not_follow_a_link_out_of_its_volume(node: Agent) 
 async def test_downward_files_follow_the_labels(node: Agent) -> None:
     items = [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]
     volumes = [{"name": "d", "downwardAPI": {"items": items}}]
-    await node.create("web", {**SLEEP, **_mounts(d="/d")}, volumes=volumes, metadata={"labels": {"a": "1"}})
+    await node.create("web", {**SLEEP, **mounts(d="/d")}, volumes=volumes, metadata={"labels": {"a": "1"}})
     pod = await node.running("web")
     assert await node.exec(pod, "cat", "/d/labels") == 'a="1"'
     await node.client.patch(Pod, "web", {"metadata": {"labels": {"b": "2"}}}, "default")
@@ -169,45 +163,24 @@ async def test_nothing_stays_mounted(node: Agent) -> None:
     assert not os.path.exists(directory + "/volumes")
 
 
-async def _claimed(client: Client, name: str, **source: Any) -> None:
-    """A persistent volume and a claim on it, bound as the binder would bind them."""
-    size, modes = {"storage": "1Gi"}, ["ReadWriteOnce"]
-    spec = {"accessModes": modes, "resources": {"requests": size}, "volumeName": name, "storageClassName": ""}
-    claim = await client.create(PersistentVolumeClaim, {"metadata": {"name": name}, "spec": spec}, "default")
-    reference = {"kind": "PersistentVolumeClaim", "namespace": "default", "name": name, "uid": claim.metadata.uid}
-    await client.create(
-        PersistentVolume, {"metadata": {"name": name}, "spec": {"capacity": size, "accessModes": modes, "claimRef": reference, **source}}
-    )
-    await client.patch(PersistentVolumeClaim, name, {"status": {"phase": "Bound"}}, "default", subresource="status")
-
-
-def _on(hostname: str) -> dict[str, Any]:
-    expression = {"key": "kubernetes.io/hostname", "operator": "In", "values": [hostname]}
-    return {"nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}}}
-
-
-def _claim(name: str, **more: Any) -> dict[str, Any]:
-    return {"name": name, "persistentVolumeClaim": {"claimName": name, **more}}
-
-
 async def test_persistent_volumes_of_the_node(node: Agent) -> None:
     data = node.node.directory / "disk"
     data.mkdir()
-    await _claimed(node.client, "local", local={"path": str(data)}, **_on("node-1"))
-    await _claimed(node.client, "host", hostPath={"path": str(data / "made"), "type": "DirectoryOrCreate"})
-    await _claimed(node.client, "elsewhere", local={"path": str(data)}, **_on("node-2"))
+    await claimed(node.client, "local", local={"path": str(data)}, **on("node-1"))
+    await claimed(node.client, "host", hostPath={"path": str(data / "made"), "type": "DirectoryOrCreate"})
+    await claimed(node.client, "elsewhere", local={"path": str(data)}, **on("node-2"))
     user = {"runAsUser": 1000, "fsGroup": 2000}
-    volumes = [_claim("local"), _claim("host")]
-    await node.create("web", {**SLEEP, **_mounts(local="/l", host="/h")}, volumes=volumes, securityContext=user)
+    volumes = [claim("local"), claim("host")]
+    await node.create("web", {**SLEEP, **mounts(local="/l", host="/h")}, volumes=volumes, securityContext=user)
     pod = await node.running("web")
     await node.exec(pod, "sh", "-c", "echo kept > /l/file")
     assert (data / "file").read_text() == "kept\n" and (data / "file").stat().st_gid == 2000 and (data / "made").is_dir()
-    await node.create("reader", {**SLEEP, **_mounts(local="/l")}, volumes=[_claim("local", readOnly=True)])
+    await node.create("reader", {**SLEEP, **mounts(local="/l")}, volumes=[claim("local", readOnly=True)])
     assert "read-only" in (await node.cri.exec_sync(_id(await node.running("reader")), ["touch", "/l/x"], 10)).stderr.decode().lower()
-    await node.create("astray", {**SLEEP, **_mounts(elsewhere="/l")}, volumes=[_claim("elsewhere")])
+    await node.create("astray", {**SLEEP, **mounts(elsewhere="/l")}, volumes=[claim("elsewhere")])
     unbound = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": ""}
     await node.client.create(PersistentVolumeClaim, {"metadata": {"name": "unbound"}, "spec": unbound}, "default")
-    await node.create("early", {**SLEEP, **_mounts(unbound="/l")}, volumes=[_claim("unbound")])
+    await node.create("early", {**SLEEP, **mounts(unbound="/l")}, volumes=[claim("unbound")])
     expected = {"astray": "no matching NodeSelectorTerms", "early": "error processing PVC default/unbound: PVC is not bound"}
     for name, problem in expected.items():
 
@@ -248,7 +221,7 @@ async def test_images_are_volumes(node: Agent) -> None:
     ]
     part = {"name": "m", "mountPath": "/part", "subPath": "models"}
     both = {"volumeMounts": [{"name": "m", "mountPath": "/m"}, {"name": "b", "mountPath": "/b"}, part]}
-    await node.create("web", {**SLEEP, **both}, {"name": "other", **SLEEP, **_mounts(m="/m")}, volumes=volumes)
+    await node.create("web", {**SLEEP, **both}, {"name": "other", **SLEEP, **mounts(m="/m")}, volumes=volumes)
     pod = await node.running("web")
     assert await node.exec(pod, "cat", "/m/models/weights", "/part/weights") == "0.50.5"
     assert await node.exec(pod, "cat", "/m/models/weights", container="other") == "0.5"
@@ -261,7 +234,7 @@ async def test_images_are_volumes(node: Agent) -> None:
     waiting = status(pod).state.waiting
     assert waiting.reason == "CreateContainerError" and waiting.message.startswith("ImageVolumeMountFailed: ")
     volumes = [{"name": "n", "image": {"reference": "no:1", "pullPolicy": "Never"}}]
-    await node.create("absent", {**SLEEP, **_mounts(n="/n")}, volumes=volumes)
+    await node.create("absent", {**SLEEP, **mounts(n="/n")}, volumes=volumes)
     pod = await node.wait("absent", lambda p: p.status.containerStatuses and p.status.containerStatuses[0].state.waiting.message)
     assert status(pod).state.waiting.reason == "ErrImageNeverPull"
     assert len(_views(node).splitlines()) == 3
@@ -278,9 +251,9 @@ async def test_what_an_ended_agent_has_left_is_cleared_away_and_users_data_is_no
     (data / "part").mkdir(parents=True)
     (data / "part" / "file").write_text("irreplaceable")
     await _import(node, "models:2")
-    await _claimed(node.client, "local", local={"path": str(data)}, **_on("node-1"))
+    await claimed(node.client, "local", local={"path": str(data)}, **on("node-1"))
     volumes = [
-        _claim("local"),
+        claim("local"),
         {"name": "host", "hostPath": {"path": str(data)}},
         {"name": "m", "image": {"reference": "models:2", "pullPolicy": "Never"}},
         {"name": "t", "emptyDir": {"medium": "Memory"}},

@@ -164,3 +164,17 @@ def test_a_group_gets_a_tree_without_getting_what_links_lead_to(host: Path, tmp_
     (volume / "deep" / "file").chmod(0o400)
     ownership.apply(volume, 4243, read_only=True)
     assert (volume / "deep" / "file").stat().st_mode & 0o777 == 0o440
+
+
+def test_where_a_directory_is_shown_is_found_whatever_leads_to_it(host: Path, pod: Path, tmp_path: Path) -> None:
+    whole, part, link = pod / "volumes" / "whole", pod / "volumes" / "part", tmp_path / "link"
+    for point in (whole, part):
+        point.mkdir()
+    link.symlink_to(host / "data")
+    assert mounts.showing(host / "data") == []
+    mounts.bind(str(host / "data"), whole)
+    (host / "data" / "sub").mkdir()
+    mounts.bind(str(host / "data" / "sub"), part)
+    assert mounts.showing(host / "data") == mounts.showing(link) == [whole]
+    assert mounts.showing(host / "data" / "nas") == []
+    mounts.unmount_below(pod)

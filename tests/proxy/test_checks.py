@@ -68,8 +68,8 @@ def free_port() -> int:
 
 
 async def test_listeners_follow_what_services_ask_for() -> None:
-    own, first, second = free_port(), free_port(), free_port()
-    listeners = HealthListeners(ProxyHealth(Clock(), ipv6=False), node, ipv6=False, port=own)
+    own, status, first, second = free_port(), free_port(), free_port(), free_port()
+    listeners = HealthListeners(ProxyHealth(Clock(), ipv6=False), node, ipv6=False, port=own, status=status)
     running = asyncio.create_task(listeners.run())
 
     async def ask(port: int, path: str = "/") -> int:
@@ -84,6 +84,9 @@ async def test_listeners_follow_what_services_ask_for() -> None:
     try:
         async with aiohttp.ClientSession() as session:
             assert await ask(own, "/healthz") == 200
+            assert [await ask(status, path) for path in ("/healthz", "/proxyMode", "/")] == [200, 200, 404]
+            async with session.get(f"http://127.0.0.1:{status}/proxyMode") as answer:
+                assert await answer.text() == "iptables"
             listeners.put("d/web", HealthCheck(first, 1))
             assert await ask(first) == 200
             listeners.put("d/web", HealthCheck(second, 0))
@@ -95,7 +98,7 @@ async def test_listeners_follow_what_services_ask_for() -> None:
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-    assert not reaches(own)
+    assert not reaches(own) and not reaches(status)
 
 
 def reaches(port: int) -> bool:

@@ -55,10 +55,20 @@ def test_local_policies_see_this_node_only() -> None:
 def test_headless_external_name_and_foreign_proxy_services_have_no_ports() -> None:
     assert service_ports(service(clusterIP="None", clusterIPs=["None"]), [], HERE) == ()
     assert service_ports(service(type="ExternalName", clusterIP="", clusterIPs=[]), [], HERE) == ()
-    for label in ("service-proxy-name", "headless"):
-        labels = {f"service.kubernetes.io/{label}": ""}
-        labelled = msgspec.structs.replace(service(), metadata=msgspec.structs.replace(service().metadata, labels=labels))
-        assert service_ports(labelled, [], HERE) == ()
+    labels = {"service.kubernetes.io/service-proxy-name": ""}
+    labelled = msgspec.structs.replace(service(), metadata=msgspec.structs.replace(service().metadata, labels=labels))
+    assert service_ports(labelled, [], HERE) == ()
+
+
+def test_slices_for_headless_services_are_not_followed() -> None:
+    labels = {"service.kubernetes.io/headless": ""}
+    plain = slice_of(endpoint("10.42.0.2", ready=True))
+    labelled = msgspec.structs.replace(plain, metadata=msgspec.structs.replace(plain.metadata, labels=labels))
+    (port,) = service_ports(service(), [labelled], HERE)
+    assert port.backends == ()
+    of_service = msgspec.structs.replace(service(), metadata=msgspec.structs.replace(service().metadata, labels=labels))
+    (port,) = service_ports(of_service, [plain], HERE)
+    assert port.backends == (Backend("10.42.0.2", 8080),)
 
 
 def test_the_other_family_is_not_served() -> None:

@@ -70,7 +70,7 @@ POD_SPEC: dict[str, Any] = {
         }
     },
     "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": SELECTOR}],
-    "dnsConfig": {"options": [{"name": "ndots", "value": "2"}], "searches": ["svc.cluster.local"]},
+    "dnsConfig": {"options": [{"name": "ndots", "value": "2"}], "searches": ["svc.cluster.local", ".", "_sip._tcp.example.com."]},
     "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["a.example.com"]}],
     "securityContext": {"fsGroup": 1000, "sysctls": [{"name": "net.core.somaxconn", "value": "1024"}]},
     "imagePullSecrets": [{"name": "regcred"}],

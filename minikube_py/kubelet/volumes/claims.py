@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from minikube_py.client import Client
+from minikube_py.kubelet.volumes import use
 from minikube_py.meta.errors import NotFound
 from minikube_py.types import nodeaffinity
 from minikube_py.types.core import Node, PersistentVolumeClaim
@@ -24,8 +25,8 @@ class ClaimError(Exception):
 
 
 def claims_of(pod: Pod) -> Iterator[tuple[str, str, bool]]:
-    """(volume, claim, whether the claim is the pod's own) of every volume that is a claim."""
-    for volume in pod.spec.volumes:
+    """(volume, claim, whether the claim is the pod's own) of every volume in use that is a claim."""
+    for volume in use.used(pod):
         if volume.persistentVolumeClaim is not None:
             yield volume.name, volume.persistentVolumeClaim.claimName, False
         elif volume.ephemeral is not None:
@@ -42,7 +43,7 @@ class Claims:
     async def get(self, pod: Pod) -> Mapping[str, PersistentVolume]:
         """The persistent volume of each volume of the pod that is a claim. Raises ClaimError, StatusError, TransportError."""
         found = self._found.get(pod.metadata.uid)
-        if found is None:
+        if found is None or not all(volume in found for volume, _, _ in claims_of(pod)):  # an ephemeral container may want one more
             found = await _resolve(self._client, pod, self._node_name)
             if found:
                 self._found[pod.metadata.uid] = found
@@ -60,6 +61,7 @@ class Claims:
 async def _resolve(client: Client, pod: Pod, node_name: str) -> Mapping[str, PersistentVolume]:
     found: dict[str, PersistentVolume] = {}
     node: Node | None = None
+    mounted, mapped = use.mounted(pod), use.mapped(pod)
     for volume, name, own in claims_of(pod):
         try:
             claim = await client.get(PersistentVolumeClaim, name, pod.metadata.namespace)
@@ -74,8 +76,8 @@ async def _resolve(client: Client, pod: Pod, node_name: str) -> Mapping[str, Per
             raise ClaimError(volume, _processing(pod, name, text)) from error
         if problem := _foreign(persistent, claim):
             raise ClaimError(volume, _processing(pod, name, problem))
-        if persistent.spec.volumeMode != "Filesystem":
-            raise ClaimError(volume, f"volume {volume} has volumeMode {persistent.spec.volumeMode}, but is specified in volumeMounts")
+        if problem := _other_mode(volume, persistent.spec.volumeMode, volume in mounted, volume in mapped):
+            raise ClaimError(volume, problem)
         if persistent.spec.nodeAffinity is not None and persistent.spec.nodeAffinity.required is not None:
             node = node or await client.get(Node, node_name)
             if not any(
@@ -105,6 +107,12 @@ def _unusable(pod: Pod, claim: PersistentVolumeClaim, own: bool) -> str:
     if own and (owner is None or owner.uid != pod.metadata.uid):
         return f"PVC {meta.namespace}/{meta.name} was not created for pod {pod.metadata.namespace}/{pod.metadata.name} (pod is not owner)"
     return ""
+
+
+def _other_mode(volume: str, mode: str, is_mounted: bool, is_mapped: bool) -> str:
+    """What is wrong where a device is used as files, or files as a device."""
+    wrong = "volumeMounts" if is_mounted and mode != "Filesystem" else "volumeDevices" if is_mapped and mode != "Block" else ""
+    return f"volume {volume} has volumeMode {mode}, but is specified in {wrong}" if wrong else ""
 
 
 def _foreign(persistent: PersistentVolume, claim: PersistentVolumeClaim) -> str:

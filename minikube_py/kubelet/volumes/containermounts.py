@@ -1,4 +1,4 @@
-"""What a container sees of its pod's volumes: its mounts, with subPaths prepared and read-only modes resolved."""
+"""What a container sees of its pod's volumes: its mounts, with subPaths prepared and read-only modes resolved, and its raw devices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from minikube_py.kubelet.containers import MountSpec
+from minikube_py.kubelet.containers import DeviceSpec, MountSpec
 from minikube_py.kubelet.env import expand
 from minikube_py.kubelet.volumes import content, subpath
 from minikube_py.types.pod import Container, Pod, Volume, VolumeMount
@@ -48,6 +48,21 @@ def _container_mounts(
         read_only = mount.readOnly or _always_read_only(volume)
         recursive = resolve_recursive_read_only(mount, can_recurse)
         out.append(MountSpec(container_path, path, read_only, mount.mountPropagation, recursive))
+    return out
+
+
+def container_devices(pod: Pod, container: Container, paths: Mapping[str, str]) -> list[DeviceSpec]:
+    """The container's raw devices. Raises MountError."""
+    volumes = {volume.name: volume for volume in pod.spec.volumes}
+    out: list[DeviceSpec] = []
+    for device in container.volumeDevices:
+        if not os.path.isabs(device.devicePath):
+            raise MountError(f"error DevicePath `{device.devicePath}` must be an absolute path")
+        path, volume = paths.get(device.name), volumes.get(device.name)
+        if path is None or volume is None:
+            raise MountError(f'cannot find volume "{device.name}" to pass into container "{container.name}"')
+        claim = volume.persistentVolumeClaim
+        out.append(DeviceSpec(device.devicePath, path, "r" if claim is not None and claim.readOnly else "mrw"))
     return out
 
 

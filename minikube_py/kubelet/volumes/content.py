@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from minikube_py.kubelet.fields import Addresses, FieldError, field_value, resource_value
+from minikube_py.kubelet.volumes import use
 from minikube_py.types.core import ConfigMap, Secret
 from minikube_py.types.pod import (
     ConfigMapSource,
@@ -60,7 +61,7 @@ def references(pod: Pod) -> References:
     config_maps: set[str] = set()
     secrets: set[str] = {ref.name for ref in pod.spec.imagePullSecrets if ref.name}
     tokens: list[ServiceAccountTokenProjection] = []
-    for volume in pod.spec.volumes:
+    for volume in use.used(pod):
         if volume.configMap is not None:
             config_maps.add(volume.configMap.name)
         if volume.secret is not None:

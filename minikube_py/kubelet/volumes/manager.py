@@ -1,6 +1,7 @@
 """Puts a pod's volumes on the node, keeps their content current, and takes them away again.
 
-Layout as upstream's, below the pod's directory: volumes/kubernetes.io~<plugin>/<name>, volume-subpaths/<volume>/<container>/<index>.
+Layout as upstream's, below the pod's directory: volumes/kubernetes.io~<plugin>/<name>, volume-subpaths/<volume>/<container>/<index>,
+volumeDevices/kubernetes.io~<plugin>/<name> for raw devices.
 Secrets, tokens and the downward API live in memory file systems. `ensure` is idempotent and is also the update: it compares before it
 writes. What always holds: nothing but what was made here is ever removed, whatever is mounted where (see `removal`).
 """
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from minikube_py.cri.imagefs import ImageFilesystems
-from minikube_py.kubelet.volumes import content, imagevolumes, mounts, setup
+from minikube_py.kubelet.volumes import content, imagevolumes, local, mounts, setup, use
 from minikube_py.kubelet.volumes.content import ContentError, Files
+from minikube_py.kubelet.volumes.local import Note
 from minikube_py.kubelet.volumes.removal import remove_tree
 from minikube_py.meta import quantity
 from minikube_py.types.pod import Pod, Volume
@@ -23,11 +25,11 @@ from minikube_py.types.storage import PersistentVolume
 
 
 class VolumeError(Exception):
-    """A volume cannot be set up; `volume` is its name, the text goes into the FailedMount event."""
+    """A volume cannot be set up; `volume` is its name, the text goes into an event with this reason."""
 
-    def __init__(self, volume: str, message: str) -> None:
-        super().__init__(f'MountVolume.SetUp failed for volume "{volume}" : {message}')
-        self.volume = volume
+    def __init__(self, volume: str, message: str, operation: str = "MountVolume.SetUp", reason: str = "FailedMount") -> None:
+        super().__init__(f'{operation} failed for volume "{volume}" : {message}')
+        self.volume, self.reason = volume, reason
 
 
 class _Work(NamedTuple):
@@ -37,12 +39,17 @@ class _Work(NamedTuple):
     persistent: PersistentVolume | None = None
 
 
-async def ensure(pod: Pod, directory: Path, sources: content.Sources, claimed: Mapping[str, PersistentVolume]) -> dict[str, str]:
-    """Have every volume of the pod but those of images in place and current; their host paths by name.
+class _Made(NamedTuple):
+    paths: dict[str, str]
+    notes: list[Note]
+
+
+async def ensure(pod: Pod, directory: Path, sources: content.Sources, claimed: Mapping[str, PersistentVolume]) -> _Made:
+    """Have every volume that the pod uses, but those of images, in place and current; their host paths by name, and what is to be told.
 
     `claimed` are the persistent volumes behind the pod's claims, by the volume's name. Raises VolumeError."""
     work = []
-    for volume in pod.spec.volumes:
+    for volume in use.used(pod):
         if volume.image is None:  # mounted once the image was pulled, for the containers that want it
             persistent = claimed.get(volume.name)
             work.append(_Work(volume, volume_path(directory, volume, persistent), _files(pod, volume, sources), persistent))
@@ -52,7 +59,7 @@ async def ensure(pod: Pod, directory: Path, sources: content.Sources, claimed: M
 
 async def refresh(pod: Pod, directory: Path, sources: content.Sources) -> None:
     """Bring the files of the volumes that are made from objects up to date. Raises VolumeError."""
-    made = [volume for volume in pod.spec.volumes if content.has_content(volume)]
+    made = [volume for volume in use.used(pod) if content.has_content(volume)]
     work = [_Work(volume, volume_path(directory, volume), _files(pod, volume, sources)) for volume in made]
     if work:
         await asyncio.to_thread(_ensure, pod, directory, work, 0)
@@ -61,8 +68,9 @@ async def refresh(pod: Pod, directory: Path, sources: content.Sources) -> None:
 async def teardown(directory: Path, images: ImageFilesystems) -> None:
     """Unmount everything below the pod's directory and remove its volumes. Raises OSError, CriError."""
     await asyncio.to_thread(mounts.unmount_below, directory)
+    await asyncio.to_thread(local.unmount_unused, directory.parent.parent)
     await imagevolumes.release(directory, images)
-    for name in ("volume-subpaths", "volumes", "plugins"):
+    for name in ("volume-subpaths", "volumes", "volumeDevices", "plugins"):
         if (directory / name).exists():
             await asyncio.to_thread(remove_tree, directory / name)
 
@@ -80,7 +88,8 @@ def volume_path(directory: Path, volume: Volume, persistent: PersistentVolume | 
     if host is not None:
         return Path(host.path)
     if persistent is not None:
-        return directory / "volumes" / "kubernetes.io~local-volume" / persistent.metadata.name
+        kind = "volumeDevices" if persistent.spec.volumeMode == "Block" else "volumes"
+        return directory / kind / "kubernetes.io~local-volume" / persistent.metadata.name
     kind = (
         "configmap"
         if volume.configMap is not None
@@ -104,16 +113,46 @@ def _files(pod: Pod, volume: Volume, sources: content.Sources) -> Files | None:
         raise VolumeError(volume.name, str(error)) from error
 
 
-def _ensure(pod: Pod, directory: Path, work: Sequence[_Work], memory: int) -> dict[str, str]:
-    paths: dict[str, str] = {}
+def _ensure(pod: Pod, directory: Path, work: Sequence[_Work], memory: int) -> _Made:
+    made = _Made({}, [])
     for item in work:
-        paths[item.volume.name] = str(item.path)
+        made.paths[item.volume.name] = str(item.path)
+        name = item.persistent.metadata.name if item.persistent is not None else item.volume.name
         try:
-            _set_up(pod, directory, item, memory)
+            if item.persistent is not None and item.persistent.spec.volumeMode == "Block":
+                made.notes.extend(_map(item.persistent, item.path))
+            elif item.persistent is not None:
+                made.notes.extend(_mount(pod, directory, item, item.persistent))
+            else:
+                _set_up(pod, directory, item, memory)
+        except local.DeviceError as error:
+            raise VolumeError(name, str(error), "MountVolume.MountDevice") from error
         except (OSError, ValueError) as error:
-            name = item.persistent.metadata.name if item.persistent is not None else item.volume.name
             raise VolumeError(name, str(error)) from error
-    return paths
+    return made
+
+
+def _map(persistent: PersistentVolume, path: Path) -> Sequence[Note]:
+    name = persistent.metadata.name
+    if persistent.spec.local is None:
+        message = "failed to find BlockVolumeMapper plugin. Volume plugin is nil."
+        raise VolumeError(name, message, "MapVolume.FindMapperPluginBySpec", "FailedMapVolume")
+    try:
+        return local.link_device(persistent, path)
+    except FileNotFoundError as error:
+        raise VolumeError(name, str(error), "MapVolume.EvalHostSymlinks", "FailedMapVolume") from error
+    except (OSError, ValueError) as error:
+        raise VolumeError(name, str(error), "MapVolume.MapBlockVolume", "FailedMapVolume") from error
+
+
+def _mount(pod: Pod, directory: Path, item: _Work, persistent: PersistentVolume) -> Sequence[Note]:
+    if persistent.spec.hostPath is not None:
+        setup.host_path(persistent.spec.hostPath)
+        return ()
+    if persistent.spec.local is None:
+        raise ValueError("no volume plugin matched")
+    claim = item.volume.persistentVolumeClaim
+    return local.mount(pod, persistent, item.path, directory.parent.parent, read_only=claim is not None and claim.readOnly)
 
 
 def _set_up(pod: Pod, directory: Path, item: _Work, memory: int) -> None:
@@ -125,11 +164,6 @@ def _set_up(pod: Pod, directory: Path, item: _Work, memory: int) -> None:
         setup.empty_dir(pod, volume, volume.emptyDir, path, ready, memory)
     elif item.files is not None:
         setup.files(pod, volume, item.files, path)
-    elif item.persistent is not None and item.persistent.spec.hostPath is not None:
-        setup.host_path(item.persistent.spec.hostPath)
-    elif item.persistent is not None and item.persistent.spec.local is not None:
-        claim = volume.persistentVolumeClaim
-        setup.local(pod, item.persistent.spec.local.path, path, read_only=claim is not None and claim.readOnly)
     else:
         raise ValueError("no volume plugin matched")
 

@@ -12,6 +12,7 @@ import errno
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 MS_RDONLY = 0x1
 MS_NOSUID = 0x2
@@ -111,11 +112,32 @@ def is_mount(path: Path) -> bool:
 
 def below(directory: Path) -> list[Path]:
     """The mount points at and below a directory, the deepest first, whatever links lead to it."""
-    prefix = os.fsencode(os.path.realpath(directory))
-    found = []
-    with open("/proc/self/mountinfo", "rb") as table:
-        for line in table:
-            point = _ESCAPE.sub(lambda match: bytes((int(match[1], 8),)), line.split(b" ")[4])
-            if point == prefix or point.startswith(prefix + b"/"):
-                found.append(Path(os.fsdecode(point)))
+    top = Path(os.path.realpath(directory))
+    found = [entry.point for entry in _table() if entry.point.is_relative_to(top)]
     return sorted(found, key=lambda p: len(p.parts), reverse=True)
+
+
+def showing(directory: Path) -> list[Path]:
+    """The mount points, other than the one that it lies on, where a directory can be seen as well."""
+    path, table = Path(os.path.realpath(directory)), _table()
+    home = next(entry for entry in reversed(table) if path.is_relative_to(entry.point))  # the last one mounted is what is seen
+    root = home.root / path.relative_to(home.point)
+    return [entry.point for entry in table if entry.id != home.id and entry.device == home.device and entry.root == root]
+
+
+class _Entry(NamedTuple):
+    id: bytes
+    device: bytes
+    root: Path
+    """What of the file system is mounted."""
+    point: Path
+
+
+def _table() -> list[_Entry]:
+    with open("/proc/self/mountinfo", "rb") as table:
+        fields = [line.split(b" ", 5) for line in table]
+    return [_Entry(id_, device, _path(root), _path(point)) for id_, _, device, root, point, _ in fields]
+
+
+def _path(field: bytes) -> Path:
+    return Path(os.fsdecode(_ESCAPE.sub(lambda match: bytes((int(match[1], 8),)), field)))

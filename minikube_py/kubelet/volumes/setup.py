@@ -108,17 +108,3 @@ def host_path(source: HostPathSource) -> None:
         mode = 0
     if not check(mode):
         raise ValueError(f"hostPath type check failed: {source.path} {problem}")
-
-
-def local(pod: Pod, source: str, path: Path, *, read_only: bool) -> None:
-    """A persistent volume that is a directory of this node, bound into the pod's, with the pod's group."""
-    if not Path(source).is_dir():
-        raise ValueError(f'path "{source}" does not exist')
-    path.mkdir(parents=True, exist_ok=True, mode=0o750)
-    if mounts.is_mount(path):
-        return
-    mounts.bind(source, path)
-    if read_only:
-        mounts.mount("", str(path), "", mounts.MS_BIND | mounts.MS_REMOUNT | mounts.MS_RDONLY)
-    elif (group := pod.spec.securityContext.fsGroup) is not None:
-        ownership.apply(path, group, pod.spec.securityContext.fsGroupChangePolicy)
