@@ -16,7 +16,7 @@ from minikube_py.meta import quantity
 from minikube_py.meta.selectors import matches
 from minikube_py.types.core import PersistentVolumeClaim
 from minikube_py.types.pod import Pod
-from minikube_py.types.storage import PersistentVolume, StorageClass, default_class
+from minikube_py.types.storage import BETA_CLASS, PersistentVolume, StorageClass, default_class
 
 BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
@@ -24,7 +24,6 @@ PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
 PROVISIONER = "volume.kubernetes.io/storage-provisioner"
 BETA_PROVISIONER = "volume.beta.kubernetes.io/storage-provisioner"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
-BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
 WAIT_FOR_FIRST_CONSUMER = "WaitForFirstConsumer"
 
 

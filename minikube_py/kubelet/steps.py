@@ -358,7 +358,7 @@ class Steps:
 
     async def _sources(self, pod: Pod, ips: tuple[str, ...]) -> content.Sources:
         tools, namespace = self._tools, pod.metadata.namespace
-        tokens = {p: (await tools.tokens.get(pod, p)).text for p in content.references(pod).tokens}
+        tokens = {p: (await tools.tokens.get(pod, p)).text for p in content.references(pod, use.used(pod)).tokens}
         return content.Sources(
             config_map=lambda name: tools.config_maps.get(namespace, name),
             secret=lambda name: tools.secrets.get(namespace, name),

@@ -160,6 +160,10 @@ class ServiceCIDR(Object, frozen=True):
     status: ServiceCIDRStatus = ServiceCIDRStatus()
 
 
+class IngressClass(Object, frozen=True):
+    resource: ClassVar[ResourceRef] = ResourceRef("networking.k8s.io", "v1", "ingressclasses", "IngressClass", namespaced=False)
+
+
 SERVICE_PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"

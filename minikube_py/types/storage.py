@@ -9,6 +9,7 @@ from minikube_py.types.meta import Object, ObjectReference, ResourceRef, View
 from minikube_py.types.pod import HostPathSource, NodeSelector, Quantities
 
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
 _BETA_DEFAULT_CLASS = "storageclass.beta.kubernetes.io/is-default-class"
 
 
@@ -61,6 +62,7 @@ class StorageClass(Object, frozen=True):
     provisioner: str = ""
     parameters: Mapping[str, str] = {}
     reclaimPolicy: str = "Delete"
+    allowVolumeExpansion: bool = False
     mountOptions: tuple[str, ...] = ()
     volumeBindingMode: str = "Immediate"
     allowedTopologies: tuple[TopologySelectorTerm, ...] = ()

@@ -197,7 +197,7 @@ async def test_what_a_runtime_class_does_not_allow_is_refused(server: ApiUnderTe
         assert message.endswith("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
 
 
-# DefaultTolerationSeconds, TaintNodesByCondition
+# DefaultTolerationSeconds
 
 
 async def test_pods_tolerate_lost_nodes_for_five_minutes(server: ApiUnderTest) -> None:
@@ -214,6 +214,54 @@ async def test_pods_tolerate_lost_nodes_for_five_minutes(server: ApiUnderTest) -
     ]
     spec = (await create(server, pod("everything", tolerations=[{"operator": "Exists"}])))["spec"]
     assert len(spec["tolerations"]) == 1
+
+
+# DefaultIngressClass, PersistentVolumeClaimResize
+
+
+async def test_an_ingress_gets_the_newest_default_class(server: ApiUnderTest) -> None:
+    classes, ingresses = "/apis/networking.k8s.io/v1/ingressclasses", "/apis/networking.k8s.io/v1/namespaces/default/ingresses"
+
+    async def made(name: str, **spec: Any) -> str | None:
+        body = {"metadata": {"name": name}, "spec": {"defaultBackend": {"service": {"name": "s", "port": {"number": 80}}}, **spec}}
+        answer = await server.http("POST", ingresses, body)
+        assert answer.status == 201, answer.body
+        found: str | None = answer.json["spec"].get("ingressClassName")
+        return found
+
+    assert await made("early") is None
+    default = {"ingressclass.kubernetes.io/is-default-class": "true"}
+    for name, marks in (("plain", {}), ("b", default), ("a", default)):
+        metadata = {"name": name, "annotations": marks}
+        assert (await server.http("POST", classes, {"metadata": metadata, "spec": {"controller": "example.com/c"}})).status == 201
+    assert await made("late") in ("a", "b")  # the newer one, and of the same second the first
+    assert await made("own", ingressClassName="plain") == "plain"
+
+
+async def test_a_claim_grows_where_its_class_lets_it(server: ApiUnderTest) -> None:
+    claims, classes = "/api/v1/namespaces/default/persistentvolumeclaims", "/apis/storage.k8s.io/v1/storageclasses"
+    for name, grows in (("fixed", False), ("elastic", True)):
+        body = {"metadata": {"name": name}, "provisioner": "example.com/p", "allowVolumeExpansion": grows}
+        assert (await server.http("POST", classes, body)).status == 201
+        spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": name}
+        assert (await server.http("POST", claims, {"metadata": {"name": name}, "spec": spec})).status == 201
+
+    async def patch(path: str, body: dict[str, Any]) -> str:
+        answer = await server.http("PATCH", f"{claims}/{path}", body, content_type="application/merge-patch+json")
+        return "" if answer.status == 200 else str(answer.json["message"])
+
+    for name in ("fixed", "elastic"):
+        assert await patch(name, {"spec": {"volumeName": "v"}}) == ""
+        assert await patch(f"{name}/status", {"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}}) == ""
+    larger = {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}
+    assert await patch("fixed", larger) == (
+        'persistentvolumeclaims "fixed" is forbidden: only dynamically provisioned pvc can be resized and the storageclass that provisions '
+        "the pvc must support resize"
+    )
+    assert await patch("elastic", larger) == ""
+
+
+# TaintNodesByCondition
 
 
 async def test_a_new_node_is_not_ready(server: ApiUnderTest) -> None:

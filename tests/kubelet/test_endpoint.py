@@ -144,7 +144,8 @@ async def test_only_the_api_server_gets_in(node: Agent) -> None:
 
 
 async def test_what_the_node_and_its_pods_use(node: Agent) -> None:
-    await node.create("busy", {"command": ["sh", "-c", "while :; do :; done"]}, volumes=[{"name": "scratch", "emptyDir": {}}])
+    scratch, volumes = [{"name": "scratch", "mountPath": "/scratch"}], [{"name": "scratch", "emptyDir": {}}]
+    await node.create("busy", {"command": ["sh", "-c", "while :; do :; done"], "volumeMounts": scratch}, volumes=volumes)
     pod = await node.running("busy")
     before = time.time()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from minikube_py.apiserver.admission.certificates import CertificateApproval, CertificateSigning, CertificateSubjectRestriction
+from minikube_py.apiserver.admission.default_ingress_class import DefaultIngressClass
 from minikube_py.apiserver.admission.default_storage_class import DefaultStorageClass
 from minikube_py.apiserver.admission.default_toleration_seconds import SECONDS, DefaultTolerationSeconds
 from minikube_py.apiserver.admission.limit_ranger import LimitRanger
 from minikube_py.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
 from minikube_py.apiserver.admission.node_restriction import NodeRestriction
+from minikube_py.apiserver.admission.persistent_volume_claim_resize import PersistentVolumeClaimResize
 from minikube_py.apiserver.admission.pod_resize_validator import PodResizeValidator
 from minikube_py.apiserver.admission.pod_topology_labels import PodTopologyLabels
 from minikube_py.apiserver.admission.priority import Priority
@@ -39,10 +41,12 @@ def plugins(
         DefaultTolerationSeconds(*toleration_seconds),
         DefaultStorageClass(cache),
         StorageObjectInUseProtection(),
+        PersistentVolumeClaimResize(cache),
         RuntimeClass(cache),
         CertificateApproval(authorizer),
         CertificateSigning(authorizer),
         CertificateSubjectRestriction(),
+        DefaultIngressClass(cache),
         PodTopologyLabels(cache),
         PodResizeValidator(cache),
         RbacEscalation(authorizer),

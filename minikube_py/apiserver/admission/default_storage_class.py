@@ -5,9 +5,7 @@ from __future__ import annotations
 from minikube_py.apiserver.admission.base import Plugin
 from minikube_py.apiserver.api import AdmissionRequest, Operation
 from minikube_py.apiserver.cache import Cache
-from minikube_py.types.storage import StorageClass, default_class
-
-_BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
+from minikube_py.types.storage import BETA_CLASS, StorageClass, default_class
 
 
 class DefaultStorageClass(Plugin):
@@ -22,7 +20,7 @@ class DefaultStorageClass(Plugin):
             return
         spec = request.object.setdefault("spec", {})
         annotations = (request.object.get("metadata") or {}).get("annotations") or {}
-        if spec.get("storageClassName") is not None or _BETA_CLASS in annotations:
+        if spec.get("storageClassName") is not None or BETA_CLASS in annotations:
             return
         if (found := default_class(entry.view(StorageClass) for entry in self._classes.entries())) is not None:
             spec["storageClassName"] = found.metadata.name

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from minikube_py.kubelet.fields import Addresses, FieldError, field_value, resource_value
-from minikube_py.kubelet.volumes import use
 from minikube_py.types.core import ConfigMap, Secret
 from minikube_py.types.pod import (
     ConfigMapSource,
@@ -56,12 +55,12 @@ class Sources(NamedTuple):
     allocatable: Mapping[str, str]
 
 
-def references(pod: Pod) -> References:
-    """The objects and tokens that the pod's volumes and environment are made of."""
+def references(pod: Pod, volumes: Iterable[Volume] | None = None) -> References:
+    """The objects and tokens that the pod's environment and volumes, all or the given ones, are made of."""
     config_maps: set[str] = set()
     secrets: set[str] = {ref.name for ref in pod.spec.imagePullSecrets if ref.name}
     tokens: list[ServiceAccountTokenProjection] = []
-    for volume in use.used(pod):
+    for volume in pod.spec.volumes if volumes is None else volumes:
         if volume.configMap is not None:
             config_maps.add(volume.configMap.name)
         if volume.secret is not None:
