@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import ssl
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -17,6 +19,7 @@ from prometheus_client.samples import Sample
 
 from minikube_py import pki
 from tests.kubelet.agent import Agent, status
+from tests.kubelet.claims import claim, claimed, mounts, on
 from tests.support.api import unverified
 from tests.support.waiting import until
 
@@ -237,6 +240,21 @@ async def test_what_prometheus_reads(node: Agent) -> None:
 
     await until(lambda: _more(probed, 1))
     assert (await _get(node, "/metrics/nothing"))[0] == 404
+
+
+async def test_how_full_a_claim_s_volume_is(node: Agent, tmp_path: Path) -> None:
+    await claimed(node.client, "data", local={"path": str(tmp_path)}, **on("node-1"))
+    await node.create("web", {"command": ["sleep", "1000"], **mounts(data="/d")}, volumes=[claim("data")])
+    await node.running("web")
+    text = (await _get(node, "/metrics"))[1]
+    found = {family.name: family.samples for family in text_string_to_metric_families(text) if "volume_stats" in family.name}
+    disk, owner = os.statvfs(tmp_path), {"namespace": "default", "persistentvolumeclaim": "data"}
+    assert {name: [sample.labels for sample in samples] for name, samples in found.items()} == {
+        f"kubelet_volume_stats_{what}": [owner]
+        for what in ("capacity_bytes", "available_bytes", "used_bytes", "inodes", "inodes_free", "inodes_used")
+    }
+    assert found["kubelet_volume_stats_capacity_bytes"][0].value == disk.f_blocks * disk.f_frsize
+    assert found["kubelet_volume_stats_inodes"][0].value == disk.f_files
 
 
 async def _more(read: Callable[[], Awaitable[float]], than: float) -> bool:

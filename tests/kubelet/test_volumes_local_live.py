@@ -15,7 +15,10 @@ from tests.kubelet.agent import Agent, status
 from tests.kubelet.claims import claim, claimed, mounts, on
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.cluster
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(not Path("/dev/loop-control").exists(), reason="this machine has no loop devices"),
+]
 
 SLEEP = {"command": ["sleep", "1000"]}
 _MB = 1024 * 1024
