@@ -7,7 +7,7 @@ or not; the oldest of several wins; an update never leaves more nodes without a 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -191,7 +191,7 @@ def rolling(daemons: DaemonSet, nodes: Sequence[Node], pods: Sequence[Pod], dige
     surge, unavailable = _scaled(limits.maxSurge, len(wanted)), _scaled(limits.maxUnavailable, len(wanted))
     if surge == 0:
         return _replace(daemons, homes, digest, max(unavailable, 1), now)
-    return _double(daemons, homes, digest, surge, now)
+    return _double(daemons, homes, frozenset(wanted), digest, surge, now)
 
 
 def _replace(daemons: DaemonSet, homes: ByNode, digest: str, limit: int, now: float) -> Plan:
@@ -214,24 +214,33 @@ def _replace(daemons: DaemonSet, homes: ByNode, digest: str, limit: int, now: fl
     return Plan(delete=tuple([*broken, *sound[: max(0, limit - away)]][:BURST]))
 
 
-def _double(daemons: DaemonSet, homes: ByNode, digest: str, limit: int, now: float) -> Plan:
+def _double(daemons: DaemonSet, homes: ByNode, wanted: Collection[str], digest: str, limit: int, now: float) -> Plan:
     minimum = daemons.spec.minReadySeconds
     urgent: list[str] = []
     waiting: list[str] = []
     delete: list[Pod] = []
-    doubles = 0
+    leftover: list[Pod] = []
+    doubles = available = 0
     for name, here in homes.items():
         pair = _pair(here, digest)
         if pair is None:
             doubles += 1
-        elif pair.old is None:
             continue
+        first = pair.old or pair.new
+        is_well = first is not None and is_available(first, minimum, now)
+        available += is_well
+        if pair.old is None:
+            continue
+        if pair.new is None and name not in wanted:
+            (leftover if is_well else delete).append(pair.old)
         elif pair.new is None:
-            (waiting if is_available(pair.old, minimum, now) else urgent).append(name)
+            (waiting if is_well else urgent).append(name)
         elif is_available(pair.new, minimum, now):
             delete.append(pair.old)
         else:
             doubles += 1
+    # where no new daemon belongs, the old one goes once the nodes that want one are served
+    delete += leftover[: max(0, available - len(wanted))]
     return Plan(create=tuple([*urgent, *waiting[: max(0, limit - doubles)]][:BURST]), delete=tuple(delete[:BURST]))
 
 

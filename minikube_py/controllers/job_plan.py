@@ -89,14 +89,19 @@ def backoff(count: int, last: float, now: float) -> float:
 
 def finish_time(pod: Pod, now: float) -> float:
     """When the pod ended, as far as it is known."""
-    ends = [s.state.terminated.finishedAt for s in pod.status.containerStatuses if s.state.terminated is not None]
+    sidecars = {c.name for c in pod.spec.initContainers if c.restartPolicy == "Always"}
+    containers = (*pod.status.containerStatuses, *(s for s in pod.status.initContainerStatuses if s.name in sidecars))
+    ends = [s.state.terminated.finishedAt for s in containers if s.state.terminated is not None]
     stamps = [parse_timestamp(stamp) for stamp in ends if stamp]
-    if stamps and len(stamps) == len(pod.status.containerStatuses):
+    if stamps and len(stamps) == len(containers):
         return max(stamps)
     ready = condition_of(pod.status.conditions, "Ready")
     if ready is not None and ready.status == "False" and ready.lastTransitionTime:
         return parse_timestamp(ready.lastTransitionTime)
-    return parse_timestamp(pod.metadata.deletionTimestamp) if pod.metadata.deletionTimestamp else now
+    meta = pod.metadata
+    if meta.deletionTimestamp is not None:
+        return parse_timestamp(meta.deletionTimestamp) - (meta.deletionGracePeriodSeconds or 0)
+    return parse_timestamp(meta.creationTimestamp) if meta.creationTimestamp else now
 
 
 def _in_range(job: Job, pod: Pod) -> bool:

@@ -24,6 +24,7 @@ from minikube_py.meta.quantity import Quantity
 from minikube_py.resources import quota
 from minikube_py.resources.podresources import added
 from minikube_py.types.core import PersistentVolumeClaim
+from minikube_py.types.devices import ResourceClaim
 from minikube_py.types.meta import Object, PartialObject, ResourceRef
 from minikube_py.types.network import Service
 from minikube_py.types.pod import Pod
@@ -37,7 +38,7 @@ RESYNC = 300.0
 _DISCOVERY = 30.0
 _AT_ONCE = 500
 """Objects that are summed up before other tasks get their turn."""
-_MEASURED: tuple[type[Object], ...] = (Pod, Service, PersistentVolumeClaim)
+_MEASURED: tuple[type[Object], ...] = (Pod, Service, PersistentVolumeClaim, ResourceClaim)
 
 
 class Plan(NamedTuple):

@@ -1,13 +1,11 @@
 """Stateful sets' decisions: which ordinal is to be made, which pod has to go, when to wait, what pods and claims look like, the status.
 
 Pure: values in, values out. The rules are upstream's (pkg/controller/statefulset): OrderedReady takes one step at a time and waits for
-every predecessor, Parallel does not; pods are updated from the highest ordinal down to the partition, one at a time or as many as
-maxUnavailable says where it is set.
+every predecessor, Parallel does not; pods are updated from the highest ordinal down to the partition, one at a time.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,8 +15,8 @@ import orjson
 from minikube_py.controllers.pods import HASH_LABEL, is_available
 from minikube_py.types.core import PersistentVolumeClaim
 from minikube_py.types.meta import owner_reference
-from minikube_py.types.pod import IntOrString, Pod, is_ready, is_terminal
-from minikube_py.types.workload import RollingUpdateStatefulSet, StatefulSet, StatefulSetStatus
+from minikube_py.types.pod import Pod, is_ready, is_terminal
+from minikube_py.types.workload import StatefulSet, StatefulSetStatus
 
 NAME_LABEL = "statefulset.kubernetes.io/pod-name"
 INDEX_LABEL = "apps.kubernetes.io/pod-index"
@@ -129,31 +127,11 @@ def plan(stateful: StatefulSet, update_revision: str, pods: Sequence[Pod], now: 
         delete.append(pod)
         if ordered:
             return so_far()
-    delete += _update(stateful, update_revision, replicas, now)
-    return so_far()
-
-
-def _update(stateful: StatefulSet, update_revision: str, replicas: Sequence[Pod | None], now: float) -> list[Pod]:
     update = stateful.spec.updateStrategy
-    if update.type == "OnDelete":
-        return []
-    rolling = update.rollingUpdate or RollingUpdateStatefulSet()
-    minimum = stateful.spec.minReadySeconds
-    if rolling.maxUnavailable is None:
-        return _next(rolling.partition, update_revision, replicas, minimum, now)
-    old: list[Pod] = []
-    broken: list[Pod] = []
-    others_away = 0
-    for place in reversed(range(len(replicas))):
-        pod = replicas[place]
-        away = pod is None or is_away(pod, minimum, now)
-        if pod is not None and place >= rolling.partition and _is_outdated(pod, update_revision):
-            (broken if away else old).append(pod)
-        else:
-            others_away += away
-    limit = max_unavailable(rolling.maxUnavailable, stateful.spec.replicas)
-    # what is broken already is replaced first, and takes its part of what may be away all the same
-    return broken[: max(0, limit - others_away)] + old[: max(0, limit - others_away - len(broken))]
+    if update.type != "OnDelete":
+        partition = update.rollingUpdate.partition if update.rollingUpdate is not None else 0
+        delete += _next(partition, update_revision, replicas, minimum, now)
+    return so_far()
 
 
 def _next(partition: int, update_revision: str, replicas: Sequence[Pod | None], minimum: int, now: float) -> list[Pod]:
@@ -169,13 +147,6 @@ def _next(partition: int, update_revision: str, replicas: Sequence[Pod | None], 
 def _is_outdated(pod: Pod, update_revision: str) -> bool:
     """Whether a pod has still to be taken away for the update; one that has ended goes anyway."""
     return revision_of(pod) != update_revision and pod.metadata.deletionTimestamp is None and not is_terminal(pod)
-
-
-def max_unavailable(value: IntOrString, replicas: int) -> int:
-    """How many pods an update may take away at once: percentages are rounded down, and at least one."""
-    if isinstance(value, str):
-        value = math.floor(int(value[:-1]) * replicas / 100) if value.endswith("%") else int(value)
-    return max(1, value)
 
 
 def is_away(pod: Pod, min_ready_seconds: int, now: float) -> bool:

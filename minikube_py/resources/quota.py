@@ -1,7 +1,8 @@
 """Resource quotas: what an object uses of a namespace's quotas, and which quotas are about it. Values only.
 
 Upstream: pkg/quota/v1/evaluator/core. Objects of every kind are counted (`count/<plural>.<group>`, and a handful by their own names); pods,
-services and volume claims are also measured by what they ask for. Admission and the quota controller both go by this module.
+services, volume claims and claims on devices are also measured by what they ask for. Admission and the quota controller both go by this
+module.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from minikube_py.meta.quantity import Quantity
 from minikube_py.resources import podresources
 from minikube_py.resources.podresources import added
 from minikube_py.types.core import PersistentVolumeClaim
+from minikube_py.types.devices import ResourceClaim
 from minikube_py.types.meta import Object, parse_timestamp
 from minikube_py.types.network import Service
 from minikube_py.types.pod import Container, Pod, PodAffinityTerm, Quantities, is_terminal
@@ -52,6 +54,9 @@ _REQUIRED = frozenset({"cpu", "memory", "requests.cpu", "requests.memory", "limi
 _SERVICES = frozenset({"services", "services.nodeports", "services.loadbalancers"})
 _CLAIMS = ("persistentvolumeclaims", "requests.storage")
 _BY_CLASS = ".storageclass.storage.k8s.io/"
+_DEVICES = ".deviceclass.resource.k8s.io/devices"
+_ALL_DEVICES = 32
+"""What a claim on all devices of a class counts for: the most that it could get."""
 _BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
 
 
@@ -76,6 +81,8 @@ def names_of(group: str, plural: str, names: Iterable[str]) -> frozenset[str]:
     if not group and plural in COUNTED:
         own.add(plural)
     found = {name for name in names if name in own}
+    if (group, plural) == ("resource.k8s.io", "resourceclaims"):
+        found |= {n for n in names if n.endswith(_DEVICES)}
     if group:
         return frozenset(found)
     if plural == "pods":
@@ -97,7 +104,7 @@ def _is_extended(name: str) -> bool:
 
 
 def usage(group: str, plural: str, obj: Object | None, now: float) -> dict[str, Quantity]:
-    """All that one object uses. Pods, services and claims come as such views; of others nothing is looked at."""
+    """All that one object uses. What is measured comes as such views; of others nothing is looked at."""
     used: dict[str, Quantity] = {count_name(group, plural): _ONE}
     if not group and plural in COUNTED:
         used[plural] = _ONE
@@ -108,6 +115,8 @@ def usage(group: str, plural: str, obj: Object | None, now: float) -> dict[str, 
             used.update(_service(obj))
         case PersistentVolumeClaim():
             used.update(_claim(obj))
+        case ResourceClaim():
+            used.update(_devices(obj))
     return used
 
 
@@ -163,6 +172,20 @@ def _claim(claim: PersistentVolumeClaim) -> dict[str, Quantity]:
     if storage_class:
         used.update({f"{storage_class}{_BY_CLASS}{name}": amount for name, amount in list(used.items())})
     return used
+
+
+def _devices(claim: ResourceClaim) -> dict[str, Quantity]:
+    """Devices by class; of alternatives the most that one of them asks for."""
+    totals: dict[str, int] = {}
+    for request in claim.spec.devices.requests:
+        most: dict[str, int] = {}
+        for wanted in request.firstAvailable or ((request.exactly,) if request.exactly is not None else ()):
+            name = wanted.deviceClassName + _DEVICES
+            number = {"ExactCount": wanted.count, "All": _ALL_DEVICES}.get(wanted.allocationMode, 0)
+            most[name] = max(most.get(name, 0), number)
+        for name, number in most.items():
+            totals[name] = totals.get(name, 0) + number
+    return {name: quantity.of_value(number) for name, number in totals.items()}
 
 
 def _whole(amount: Quantity) -> Quantity:

@@ -6,7 +6,7 @@ from typing import Any
 
 from minikube_py.meta.errors import Cause
 from minikube_py.resources import rules
-from minikube_py.resources.api import Obj
+from minikube_py.resources.api import Obj, WriteContext
 from minikube_py.resources.deployments import rolling_faults
 from minikube_py.resources.podspec_defaults import default_claim_spec
 from minikube_py.resources.rules import Faults
@@ -58,6 +58,16 @@ class StatefulSetStrategy(WorkloadStrategy):
             default_claim_spec(claim.setdefault("spec", {}))
             claim["status"] = {"phase": "Pending", **(claim.get("status") or {})}
 
+    def prepare_create(self, obj: Obj, context: WriteContext) -> None:
+        super().prepare_create(obj, context)
+        _rolling(obj).pop("maxUnavailable", None)
+
+    def prepare_update(self, obj: Obj, old: Obj, context: WriteContext) -> None:
+        # of a feature that upstream leaves off; a set that has it from elsewhere keeps it
+        if "maxUnavailable" not in _rolling(old):
+            _rolling(obj).pop("maxUnavailable", None)
+        super().prepare_update(obj, old, context)
+
     def validate(self, obj: Obj) -> list[Cause]:
         return super().validate(_with_claims(obj))
 
@@ -91,6 +101,11 @@ class StatefulSetStrategy(WorkloadStrategy):
         if not context.subresource and rules.without(obj["spec"], _MUTABLE) != rules.without(old["spec"], _MUTABLE):
             found.append(Cause.forbidden("spec", _UPDATABLE))
         return found
+
+
+def _rolling(obj: Obj) -> Obj:
+    rolling: Obj = ((obj.get("spec") or {}).get("updateStrategy") or {}).get("rollingUpdate") or {}
+    return rolling
 
 
 def _with_claims(obj: Obj) -> Obj:

@@ -147,7 +147,6 @@ class DaemonSet(Object, frozen=True):
 
 class RollingUpdateStatefulSet(View, frozen=True):
     partition: int = 0
-    maxUnavailable: IntOrString | None = None
 
 
 class StatefulSetUpdateStrategy(View, frozen=True):

@@ -12,6 +12,7 @@ import pytest
 from minikube_py.client import Patch
 from minikube_py.meta.errors import AlreadyExists, Forbidden
 from minikube_py.types.core import ConfigMap, PersistentVolumeClaim, PriorityClass
+from minikube_py.types.devices import ResourceClaim
 from minikube_py.types.network import Service
 from minikube_py.types.pod import Pod
 from minikube_py.types.policy import LimitRange, ResourceQuota
@@ -151,6 +152,28 @@ async def test_objects_are_counted_by_kind(plane: Plane) -> None:
     assert "gold.storageclass.storage.k8s.io/requests.storage=2Gi" in await refused(plane, PersistentVolumeClaim, claim("big", "2Gi"))
     await plane.create(PersistentVolumeClaim, claim("small", "1Gi"))
     await uses(plane, {"persistentvolumeclaims": "1", "gold.storageclass.storage.k8s.io/requests.storage": "1Gi"})
+
+
+async def test_devices_are_counted_by_class(plane: Plane) -> None:
+    gold, tin = (f"{name}.deviceclass.resource.k8s.io/devices" for name in ("gold", "tin"))
+    await quota(plane, {gold: "3", tin: "40", "count/resourceclaims.resource.k8s.io": "5"})
+
+    def claim(name: str, *requests: Obj) -> Obj:
+        return {"metadata": {"name": name}, "spec": {"devices": {"requests": list(requests)}}}
+
+    one = {"name": "a", "exactly": {"deviceClassName": "gold"}}
+    choice = [
+        {"name": "x", "deviceClassName": "gold", "count": 1},
+        {"name": "y", "deviceClassName": "gold", "count": 2},
+        {"name": "z", "deviceClassName": "tin", "allocationMode": "All"},
+    ]
+    await plane.create(ResourceClaim, claim("a", one, {"name": "b", "firstAvailable": choice}))
+    await uses(plane, {gold: "3", tin: "32", "count/resourceclaims.resource.k8s.io": "1"})
+    assert (await refused(plane, ResourceClaim, claim("b", one))).endswith(
+        f"exceeded quota: q, requested: {gold}=1, used: {gold}=3, limited: {gold}=3"
+    )
+    await plane.client.delete(ResourceClaim, "a", "default")
+    await uses(plane, {gold: "0", tin: "0", "count/resourceclaims.resource.k8s.io": "0"})
 
 
 async def test_many_at_once_get_exactly_what_there_is(plane: Plane) -> None:

@@ -134,6 +134,17 @@ def test_a_surge_starts_the_new_one_first() -> None:
     assert plan(made, nodes, there) == ([], ["p1"])
 
 
+def test_a_surge_starts_nothing_where_no_daemon_belongs_and_takes_that_one_last() -> None:
+    nodes = [node("n1", taints=[Taint(key="x", effect="NoSchedule")]), node("n2")]
+    made = daemon_set(surge=1, unavailable=0)
+    left, old = pod("p1", node="n1", labels=OLD), pod("p2", node="n2", labels=OLD)
+    assert daemons.rolling(made, nodes, [left], "new", NOW) == daemons.Plan()
+    step = daemons.rolling(made, nodes, [left, old], "new", NOW)
+    assert step.create == ("n2",) and step.delete == (left,)
+    broken = pod("p1", node="n1", labels=OLD, ready=False)
+    assert daemons.rolling(made, nodes, [broken], "new", NOW).delete == (broken,)
+
+
 def test_status_counts() -> None:
     nodes = [node("n1"), node("n2"), node("n3"), node("n4", labels={"no": "x"}, taints=(Taint(key="x", effect="NoSchedule"),))]
     pods = [

@@ -25,7 +25,7 @@ from minikube_py.types.batch import (
     UncountedTerminatedPods,
 )
 from minikube_py.types.meta import Condition, ObjectMeta, timestamp
-from minikube_py.types.pod import ContainerState, ContainerStateTerminated, ContainerStatus, Pod
+from minikube_py.types.pod import Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus
 from tests.controllers.builders import NOW, pod, template
 
 NONE = Failures()
@@ -107,6 +107,24 @@ def test_only_what_has_ended_is_replaced_where_that_is_wanted() -> None:
     at_once = job(completions=2, parallelism=1, completionMode="Indexed")
     step = job_plan.plan(at_once, ending_pod, (), Failures(), NOW)
     assert step.create == (0,)
+
+
+def test_when_a_pod_ended() -> None:
+    def status(name: str, at: float | None) -> ContainerStatus:
+        ended = ContainerStateTerminated(exitCode=0, finishedAt=timestamp(at)) if at is not None else None
+        return ContainerStatus(name=name, state=ContainerState(terminated=ended))
+
+    sidecar = Container(name="side", restartPolicy="Always")
+    made = pod("a", ready=False, since=NOW - 50, initContainers=(sidecar, Container(name="once")))
+    for side, expected in ((NOW - 5, NOW - 5), (NOW - 30, NOW - 20), (None, NOW - 50)):
+        states = {"containerStatuses": (status("web", NOW - 20),), "initContainerStatuses": (status("side", side), status("once", NOW))}
+        ended = msgspec.structs.replace(made, status=msgspec.structs.replace(made.status, **states))
+        assert job_plan.finish_time(ended, NOW) == expected
+    # of what nobody has looked after: when its deletion was asked for, or when it was made
+    lost = msgspec.structs.replace(made, status=PodStatus())
+    assert job_plan.finish_time(lost, NOW) == NOW - 1000
+    meta = msgspec.structs.replace(lost.metadata, deletionTimestamp=timestamp(NOW), deletionGracePeriodSeconds=30)
+    assert job_plan.finish_time(msgspec.structs.replace(lost, metadata=meta), NOW) == NOW - 30
 
 
 def test_failures_are_waited_after_ever_longer() -> None:

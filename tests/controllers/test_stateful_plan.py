@@ -98,8 +98,6 @@ def test_updates() -> None:
     old = [member(n, "db-old") for n in range(3)]
     assert plan(stateful_set(), old) == ([], ["db-2"])
     assert plan(stateful_set(rolling={"partition": 2}), [*old[:2], member(2)]) == ([], [])
-    assert plan(stateful_set(rolling={"maxUnavailable": 2}), old) == ([], ["db-2", "db-1"])
-    assert plan(stateful_set(rolling={"maxUnavailable": "10%"}), old) == ([], ["db-2"])
     assert plan(stateful_set(update="OnDelete"), old) == ([], [])
     parallel = stateful_set(podManagementPolicy="Parallel")
     assert plan(parallel, [*old[:2], member(2, ready=False)]) == ([], [])
@@ -107,9 +105,6 @@ def test_updates() -> None:
     broken = [member(0, "db-old"), member(1, "db-old", ready=False), member(2)]
     assert plan(parallel, broken) == ([], ["db-1"])
     assert plan(parallel, [member(0, "db-old", ready=False), member(1, "db-old"), member(2)]) == ([], ["db-1"])
-    at_once = stateful_set(podManagementPolicy="Parallel", rolling={"maxUnavailable": 2})
-    assert plan(at_once, [member(0, "db-old", ready=False), *old[1:]]) == ([], ["db-0", "db-2"])
-    assert plan(at_once, [member(0, ready=False), *old[1:]]) == ([], ["db-2"])
 
 
 @pytest.mark.parametrize(("partition", "expected"), [(0, [False, False]), (1, [True, False]), (5, [True, True])])

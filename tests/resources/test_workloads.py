@@ -135,6 +135,20 @@ def test_stateful_set() -> None:
     assert updated(sts, old, new)[1] == []
 
 
+def test_a_stateful_set_does_not_take_what_upstream_leaves_off() -> None:
+    sts = resource("statefulsets", "apps")
+    update = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 2}}
+    wanted = {"selector": SELECTOR, "template": TEMPLATE, "serviceName": "web", "updateStrategy": update}
+    old = created(sts, obj(sts, spec=copy.deepcopy(wanted)))
+    assert old["spec"]["updateStrategy"]["rollingUpdate"] == {"partition": 0}
+    new = copy.deepcopy(old)
+    new["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"] = 2
+    made, _ = updated(sts, old, copy.deepcopy(new))
+    assert made["spec"]["updateStrategy"]["rollingUpdate"] == {"partition": 0} and made["metadata"]["generation"] == 1
+    made, _ = updated(sts, new, copy.deepcopy(new))
+    assert made["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"] == 2
+
+
 def test_daemon_set() -> None:
     ds = resource("daemonsets", "apps")
     new = created(ds, obj(ds, spec={"selector": SELECTOR, "template": TEMPLATE}))

@@ -26,13 +26,16 @@ from minikube_py.resources.podresources import added
 from minikube_py.resources.quota import Usage
 from minikube_py.store.api import RevisionMismatch, Write
 from minikube_py.types.core import PersistentVolumeClaim
+from minikube_py.types.devices import ResourceClaim
 from minikube_py.types.meta import Object
 from minikube_py.types.network import Service
 from minikube_py.types.pod import Pod
 from minikube_py.types.policy import ResourceQuota as Quota
 
-_VIEWS: Mapping[str, type[Object]] = {"pods": Pod, "services": Service, "persistentvolumeclaims": PersistentVolumeClaim}
-"""Core kinds that are measured, not only counted."""
+_VIEWS: Mapping[tuple[str, str], type[Object]] = {
+    (view.resource.group, view.resource.plural): view for view in (Pod, Service, PersistentVolumeClaim, ResourceClaim)
+}
+"""Kinds that are measured, not only counted."""
 _ACTOR = "system:apiserver|quota"
 
 Usages = Mapping[str, Usage]
@@ -240,5 +243,5 @@ def exceeded(account: Account, delta: Usage) -> str:
 
 def _view(request: AdmissionRequest, obj: Obj | None) -> Object | None:
     ref = request.resource.ref
-    kind = _VIEWS.get(ref.plural) if not ref.group else None
+    kind = _VIEWS.get((ref.group, ref.plural))
     return msgspec.convert(obj, kind) if kind is not None and obj is not None else None
