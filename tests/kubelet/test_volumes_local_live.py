@@ -72,6 +72,7 @@ async def test_a_device_is_a_file_system_that_lasts(node: Agent, disk: Callable[
     await node.delete("first")
     await node.gone("first")
     assert _mounted(everywhere) and await node.exec(second, "cat", "/d/file") == "kept\n"
+    await node.restart()
     await node.delete("second")
     await node.gone("second")
     assert not _mounted(everywhere) and not everywhere.exists()
