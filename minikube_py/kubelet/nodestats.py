@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from minikube_py.cri.v1 import api_pb2 as v1
 from minikube_py.kubelet import machine, resources, state
 from minikube_py.kubelet.cgroups import Cgroups, Pressure, Swap
+from minikube_py.kubelet.claimstats import claim_stats
 from minikube_py.kubelet.eviction import Observation
 from minikube_py.kubelet.measure import Measure
 from minikube_py.kubelet.pods import Pods
@@ -72,6 +73,7 @@ class NodeStats:
         node, pods = await self._read()
         left = await self._measure.node()
         usage = await self._measure.pods(item.pod for item in pods)
+        claimed = await asyncio.to_thread(self._claimed, [item.pod for item in pods])
         before, self._rates = self._rates, {}
 
         def cpu(key: str, reading: Reading) -> Obj:
@@ -106,12 +108,18 @@ class NodeStats:
                     "memory": {"time": timestamp(item.reading.time), "workingSetBytes": item.reading.memory}
                     | _pressure(item.reading, "memory"),
                     **_further(item.reading),
-                    "volume": [{"name": name, **_used(now, disk)} for name, disk in used.volumes.items()],
+                    "volume": [*({"name": name, **_used(now, disk)} for name, disk in used.volumes.items()), *claimed[meta.uid]],
                     "ephemeral-storage": {"time": now, "usedBytes": used.storage},
                     "process_stats": {"process_count": used.processes},
                 }
             )
         return {"node": made, "pods": shown}
+
+    def _claimed(self, pods: Iterable[Pod]) -> dict[str, list[Obj]]:
+        """What is told of the volumes behind each pod's claims, by the pod's uid."""
+        tools, now = self._tools, timestamp(self._tools.clock.time())
+        uids = ((pod, pod.metadata.uid) for pod in pods)
+        return {uid: claim_stats(now, pod, tools.options.pod_dir(uid), tools.claims.known(uid)) for pod, uid in uids}
 
     async def _read(self) -> tuple[Reading, Sequence[PodReading]]:
         stats = {each.attributes.id: each for each in await self._tools.cri.list_container_stats()}

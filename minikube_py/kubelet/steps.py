@@ -94,6 +94,8 @@ class Steps:
 
         Raises VolumeError, StatusError, TransportError, ObjectsUnavailable, OSError."""
         await self._require(pod)
+        with contextlib.suppress(claims.ClaimError):  # what has its volumes has them; a new agent asks once, to tell of them
+            await self._tools.claims.get(pod)
         ips = state.sandbox.ips if state.sandbox is not None else ()
         await manager.refresh(pod, self._tools.options.pod_dir(pod.metadata.uid), await self._sources(pod, ips))
 

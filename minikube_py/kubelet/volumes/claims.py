@@ -49,6 +49,10 @@ class Claims:
                 self._found[pod.metadata.uid] = found
         return found
 
+    def known(self, uid: str) -> Mapping[str, PersistentVolume]:
+        """The persistent volumes that a pod has got, by the volume's name."""
+        return self._found.get(uid, {})
+
     def release(self, uid: str) -> None:
         """The pod is gone."""
         self._found.pop(uid, None)
