@@ -17,7 +17,7 @@ from minikube_py import ownprocess, tunnel
 from minikube_py.aio import Health
 from minikube_py.client.transport import TransportError
 from minikube_py.cri import errors
-from minikube_py.kubelet import cadvisor, logs, metrics, nodelogs, nodestats, volumemetrics
+from minikube_py.kubelet import cadvisor, claimstats, logs, metrics, nodelogs, nodestats
 from minikube_py.kubelet.access import Access, attributes
 from minikube_py.kubelet.admission import is_static
 from minikube_py.kubelet.nodestats import NodeStats
@@ -122,8 +122,13 @@ class KubeletServer:
         counted = self._tools.metrics
         match which:
             case "":
-                volumes = await volumemetrics.metrics(self._tools, self._pods)
-                return (*counted.families("kubelet_", self._gauges()), *volumes, *ownprocess.metrics())
+                running = [worker.pod for worker in self._pods.workers.values() if worker.pod is not None and worker.state.running]
+                claims = {(r.namespace, r.claim): r for rs in (await claimstats.read(self._tools, running)).values() for r in rs}
+                return (
+                    *counted.families("kubelet_", self._gauges()),
+                    *claimstats.families(tuple(claims.values())),
+                    *ownprocess.metrics(),
+                )
             case "resource":
                 return await self._stats.resource_metrics()
             case "cadvisor":

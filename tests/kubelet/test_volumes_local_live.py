@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 
+from minikube_py import pki
 from minikube_py.kubelet.volumes import local
 from minikube_py.types.core import Secret
 from tests.kubelet.agent import Agent, status
@@ -51,6 +55,16 @@ def _write_partitions(device: str) -> None:
         raw.write(bytes(446) + table + bytes(48) + b"\x55\xaa")
 
 
+async def _told(node: Agent, pod: str) -> list[dict[str, Any]]:
+    """What the node tells of a pod's volumes."""
+    context = node.api.keys.client_context(pki.KUBELET_CLIENT)
+    context.check_hostname = False
+    url = f"https://127.0.0.1:{node.options.port}/stats/summary"
+    async with aiohttp.ClientSession() as session, session.get(url, ssl=context) as answer:
+        summary = await answer.json()
+    return [told for shown in summary["pods"] if shown["podRef"]["name"] == pod for told in shown["volume"]]
+
+
 def _mounted(directory: Path) -> bool:
     return f" {directory} " in Path("/proc/self/mountinfo").read_text()
 
@@ -64,6 +78,11 @@ async def test_a_device_is_a_file_system_that_lasts(node: Agent, disk: Callable[
     await node.exec(first, "sh", "-c", "echo kept > /d/file")
     line = next(line for line in (await node.exec(first, "cat", "/proc/mounts")).splitlines() if " /d " in line)
     assert line.split()[2] == "ext4" and "noatime" in line
+    (told,) = await _told(node, "first")
+    assert told["name"] == "disk" and told["pvcRef"] == {"name": "disk", "namespace": "default"}
+    assert (
+        10 * _MB < told["availableBytes"] < told["capacityBytes"] < 20 * _MB and told["inodesUsed"] + told["inodesFree"] == told["inodes"]
+    )
     other = {"fsGroup": 3000}
     await node.create("second", {**SLEEP, **mounts(disk="/d")}, volumes=[claim("disk")], securityContext=other)
     second = await node.running("second")
@@ -75,6 +94,14 @@ async def test_a_device_is_a_file_system_that_lasts(node: Agent, disk: Callable[
     await node.delete("first")
     await node.gone("first")
     assert _mounted(everywhere) and await node.exec(second, "cat", "/d/file") == "kept\n"
+    await node.restart()
+
+    async def told_again() -> bool:
+        with contextlib.suppress(aiohttp.ClientConnectionError):
+            return bool(await _told(node, "second"))
+        return False
+
+    await until(told_again)
     await node.delete("second")
     await node.gone("second")
     assert not _mounted(everywhere) and not everywhere.exists()
@@ -116,6 +143,8 @@ async def test_a_raw_device_is_a_device_in_the_container(node: Agent, disk: Call
     assert (directory / "disk").readlink() == Path(device)
     succeeded = f'MapVolume.MapPodDevice succeeded for volume "disk" volumeMapPath "{directory}"'
     assert ("SuccessfulMountVolume", succeeded) in await node.events("writer")
+    (told,) = await _told(node, "writer")
+    assert told["capacityBytes"] == 20 * _MB and told["pvcRef"]["name"] == "disk"
     await node.create("reader", {**SLEEP, **raw}, volumes=[claim("disk", readOnly=True)])
     reader = await node.running("reader")
     assert await node.exec(reader, "dd", "if=/dev/raw", "bs=6", "count=1") == "hello\n"

@@ -49,10 +49,6 @@ class Claims:
                 self._found[pod.metadata.uid] = found
         return found
 
-    def known(self, uid: str) -> Mapping[str, PersistentVolume]:
-        """What was found for a pod before."""
-        return self._found.get(uid, {})
-
     def release(self, uid: str) -> None:
         """The pod is gone."""
         self._found.pop(uid, None)
