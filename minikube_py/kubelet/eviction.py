@@ -209,24 +209,33 @@ def pressure_message(decision: Decision, seen: Observations, pod: Pod, usage: Po
     return out
 
 
-def local_message(pod: Pod, usage: PodUsage, image_fs: bool) -> str:
-    """What the status of a pod says that uses more local storage than it may; "" where it keeps within its limits."""
+class Excess(NamedTuple):
+    """A pod uses more local storage than it may: the limit's name among the signals, and what its status says."""
+
+    signal: str
+    message: str
+
+
+def local_excess(pod: Pod, usage: PodUsage, image_fs: bool) -> Excess | None:
+    """The first limit of local storage that a pod does not keep within."""
     for volume in pod.spec.volumes:
         if volume.emptyDir is None or volume.emptyDir.sizeLimit is None or volume.name not in usage.volumes:
             continue
         limit = quantity.parse(volume.emptyDir.sizeLimit).value()
         if 0 < limit < usage.volumes[volume.name][0]:
-            return f'Usage of EmptyDir volume "{volume.name}" exceeds the limit "{quantity.canonical(volume.emptyDir.sizeLimit)}". '
+            most = quantity.canonical(volume.emptyDir.sizeLimit)
+            return Excess("emptydirfs.limit", f'Usage of EmptyDir volume "{volume.name}" exceeds the limit "{most}". ')
     whole = storage_limit(pod)
     if whole is not None and usage.storage > whole.value():
-        return f"Pod ephemeral local storage usage exceeds the total limit of containers {whole}. "
+        return Excess("ephemeralpodfs.limit", f"Pod ephemeral local storage usage exceeds the total limit of containers {whole}. ")
     limits = {c.name: c.resources.limits["ephemeral-storage"] for c in pod.spec.containers if "ephemeral-storage" in c.resources.limits}
     for container in usage.containers:
         own = limits.get(container.name)
         used = container.logs[0] + (0 if image_fs else container.rootfs[0])
         if own is not None and 0 < quantity.parse(own).value() < used:
-            return f'Container {container.name} exceeded its local ephemeral storage limit "{quantity.canonical(own)}". '
-    return ""
+            said = f'Container {container.name} exceeded its local ephemeral storage limit "{quantity.canonical(own)}". '
+            return Excess("ephemeralcontainerfs.limit", said)
+    return None
 
 
 def has_local_limits(pod: Pod) -> bool:

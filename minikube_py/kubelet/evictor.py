@@ -97,9 +97,10 @@ class Evictor:
         gone = []
         for uid, usage in (await self._measure.pods(limited, everything=False)).items():
             pod, worker = active[uid]
-            message = eviction.local_message(pod, usage, image_fs)
-            if message and not eviction.is_critical(pod):
-                self._end(pod, worker, Ending("Failed", eviction.REASON, message, grace=eviction.IMMEDIATE_GRACE))
+            excess = eviction.local_excess(pod, usage, image_fs)
+            if excess is not None and not eviction.is_critical(pod):
+                self._end(pod, worker, Ending("Failed", eviction.REASON, excess.message, grace=eviction.IMMEDIATE_GRACE))
+                self._tools.metrics.count("kubelet_evictions", excess.signal)
                 gone.append(worker)
         return gone
 
@@ -126,6 +127,7 @@ class Evictor:
                 grace = most if own is None else min(most, own)
             worker = active[pod.metadata.uid][1]
             self._end(pod, worker, Ending("Failed", eviction.REASON, message, grace=grace, disruption=True))
+            tools.metrics.count("kubelet_evictions", threshold.signal)
             return (worker,)
         log.warning("no pod can be evicted", extra={"resource": decision.resource})
         return ()

@@ -29,6 +29,7 @@ from minikube_py.kubelet.handlers import Handlers
 from minikube_py.kubelet.images import Images
 from minikube_py.kubelet.logrotation import LogRotation
 from minikube_py.kubelet.measure import Measure
+from minikube_py.kubelet.metrics import Metrics
 from minikube_py.kubelet.nodeagent import NodeAgent
 from minikube_py.kubelet.objects import ReferencedObjects
 from minikube_py.kubelet.options import KubeletOptions
@@ -78,7 +79,8 @@ class Kubelet:
             self._static = StaticPods(client, options.static_pod_path, options.node_name, clock, self.pods.static_changed)
         self._events = EventRecorder(client, "kubelet", options.node_name, clock)
         self._handlers = Handlers(cri, f"kube-probe/{'.'.join(options.version.lstrip('v').split('.')[:2])}")
-        probes = Probes(self._handlers, self._events, self.pods.wake)
+        metrics = Metrics()
+        probes = Probes(self._handlers, self._events, self.pods.wake, metrics)
         settings, facts = options.settings, machine.facts(options.root_dir)
         hierarchies = cgroups.find()
         self.tools = Tools(
@@ -117,6 +119,7 @@ class Kubelet:
             is_blocked=self.pods.is_blocked,
             mirror_of=self._static.mirror if self._static is not None else lambda _: None,
             allocatable=machine.allocatable(facts, options),
+            metrics=metrics,
         )
         self._allocatable, self._enforced = self.tools.allocatable, machine.enforced(facts, options)
         self.pods.bind(self.tools, self._static)

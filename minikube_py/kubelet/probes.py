@@ -15,6 +15,7 @@ from minikube_py.aio import Tasks, cancel
 from minikube_py.control import EventRecorder
 from minikube_py.kubelet import probing
 from minikube_py.kubelet.handlers import Handlers, Outcome
+from minikube_py.kubelet.metrics import Metrics
 from minikube_py.kubelet.plan import Verdict, Verdicts
 from minikube_py.kubelet.resources import is_sidecar
 from minikube_py.kubelet.state import ContainerRecord, PodState
@@ -31,11 +32,12 @@ class _Key(NamedTuple):
 class Probes:
     """All probe workers of the node."""
 
-    def __init__(self, handlers: Handlers, events: EventRecorder, wake: Callable[[str], None]) -> None:
-        self._handlers, self._events, self._wake = handlers, events, wake
+    def __init__(self, handlers: Handlers, events: EventRecorder, wake: Callable[[str], None], metrics: Metrics) -> None:
+        self._handlers, self._events, self._wake, self._metrics = handlers, events, wake, metrics
         self._tasks = Tasks()
         self._workers: dict[_Key, asyncio.Task[Any]] = {}
         self._verdicts: dict[_Key, Verdict] = {}
+        self._probed: dict[_Key, tuple[Pod, str]] = {}
 
     def follow(self, pod: Pod, state: PodState, host_ips: tuple[str, ...]) -> None:
         """Probe exactly the containers of the pod that run; a pod that is being deleted is probed for readiness only."""
@@ -51,13 +53,13 @@ class Probes:
                 if probe is not None and not (deleting and kind != "readiness"):
                     wanted[_Key(pod.metadata.uid, record.id, kind)] = (container, record, probe)
         for key in [k for k in self._workers if k.uid == pod.metadata.uid and k not in wanted]:
-            self._workers.pop(key).cancel()
-            self._verdicts.pop(key, None)
+            self._stop(key)
         ips = host_ips if pod.spec.hostNetwork else (state.sandbox.ips if state.sandbox is not None else ())
         for key, (container, record, probe) in wanted.items():
             if key not in self._workers:
                 work = self._work(key, pod, container, record, probe, ips[0] if ips else "")
                 self._workers[key] = self._tasks.spawn(work, f"{key.kind} probe {pod.metadata.name}/{container.name}")
+                self._probed[key] = pod, container.name
 
     def verdicts(self, uid: str) -> Verdicts:
         """The verdicts on one pod's containers."""
@@ -70,8 +72,12 @@ class Probes:
     def stop(self, uid: str) -> None:
         """The pod ends: probe it no more."""
         for key in [k for k in self._workers if k.uid == uid]:
-            self._workers.pop(key).cancel()
-            self._verdicts.pop(key, None)
+            self._stop(key)
+
+    def _stop(self, key: _Key) -> None:
+        self._workers.pop(key).cancel()
+        self._verdicts.pop(key, None)
+        self._metrics.forget_probes(*self._probed.pop(key), key.kind)
 
     async def close(self) -> None:
         """End all workers."""
@@ -93,6 +99,7 @@ class Probes:
         while True:
             began = loop.time()
             outcome = await self._probe(probe, container, record, address)
+            self._metrics.probed(pod, container.name, key.kind, outcome.ok, loop.time() - began)
             if not outcome.ok:
                 title = key.kind.capitalize()
                 self._events.record(

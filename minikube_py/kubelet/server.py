@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import Iterable
 from urllib.parse import parse_qs
 
 from aiohttp import web
@@ -16,8 +17,9 @@ from minikube_py import tunnel
 from minikube_py.aio import Health
 from minikube_py.client.transport import TransportError
 from minikube_py.cri import errors
-from minikube_py.kubelet import logs, nodelogs, nodestats
+from minikube_py.kubelet import logs, metrics, nodelogs, nodestats
 from minikube_py.kubelet.access import Access, attributes
+from minikube_py.kubelet.admission import is_static
 from minikube_py.kubelet.nodestats import NodeStats
 from minikube_py.kubelet.pods import Pods
 from minikube_py.kubelet.refused import Refused
@@ -32,6 +34,7 @@ from minikube_py.types.meta import parse_timestamp
 log = logging.getLogger(__name__)
 
 _TEXT = "text/plain; charset=utf-8"
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _MAX_HEAD = 1024 * 1024
 """Bytes of a request's line, which holds the whole command of an exec, and of a header: what the API server takes itself."""
 
@@ -97,8 +100,12 @@ class KubeletServer:
                 return web.json_response(nodestats.running_pods(self._pods))
             case ["stats", "summary"]:
                 return web.json_response(await self._stats.summary())
+            case ["metrics"]:
+                return _metrics(self._tools.metrics.text("kubelet_", self._gauges()))
+            case ["metrics", "probes"]:
+                return _metrics(self._tools.metrics.text("prober_"))
             case ["metrics", "resource"]:
-                return web.Response(text=await self._stats.resource_metrics(), content_type="text/plain", charset="utf-8")
+                return _metrics(await self._stats.resource_metrics())
             case ["logs", *_]:
                 return await nodelogs.serve(request, self._tools.options.system_log_dir)
             case ["containerLogs", namespace, name, container]:
@@ -134,6 +141,12 @@ class KubeletServer:
         query = {"fieldSelector": f"spec.nodeName={self._tools.options.node_name}"}
         body = await self._tools.client.request("GET", "/api/v1/pods", query=query)
         return web.Response(body=body, content_type="application/json")
+
+    def _gauges(self) -> Iterable[tuple[str, tuple[str, ...], int]]:
+        tools, pods = self._tools, self._pods
+        desired, active = ([is_static(pod) for pod in some] for some in (pods.all(), pods.active()))
+        states = (worker.state for worker in pods.workers.values())
+        return metrics.gauges(tools.options.node_name, tools.node.cgroup_v2, desired, active, states)
 
     # Logs
 
@@ -216,6 +229,10 @@ def _log_options(query: dict[str, str], now: float) -> logs.LogOptions:
         )
     except ValueError as error:
         raise Refused(400, f"Unable to decode query: {error}") from error
+
+
+def _metrics(text: str) -> web.Response:
+    return web.Response(body=text.encode(), headers={"Content-Type": _PROMETHEUS})
 
 
 def _flag(query: dict[str, str], name: str) -> bool:

@@ -97,6 +97,19 @@ class Steps:
 
     async def create_sandbox(self, pod: Pod, attempt: int, cgroup: str) -> None:
         """A new sandbox. Raises StepError."""
+        count, apart = self._tools.metrics.count, pod.spec.hostUsers is False
+        count("kubelet_started_pods_total")
+        if apart:
+            count("kubelet_started_user_namespaced_pods_total")
+        try:
+            await self._create_sandbox(pod, attempt, cgroup)
+        except StepError:
+            count("kubelet_started_pods_errors_total")
+            if apart:
+                count("kubelet_started_user_namespaced_pods_errors_total")
+            raise
+
+    async def _create_sandbox(self, pod: Pod, attempt: int, cgroup: str) -> None:
         tools = self._tools
         try:
             if pod.spec.hostUsers is False:
@@ -112,12 +125,16 @@ class Steps:
             message = f"Failed to create pod sandbox: failed to get sandbox runtime: {error}"
             tools.events.record(pod, "Warning", "FailedCreatePodSandBox", message)
             raise StepError(message, again_after=2.0) from error
+        began = tools.clock.monotonic()
         try:
             await uninterrupted(tools.cri.run_pod_sandbox(config, handler))
         except errors.CriError as error:
+            tools.metrics.count("kubelet_run_podsandbox_errors_total", handler)
             message = f"Failed to create pod sandbox: rpc error: code = Unknown desc = {error}"
             tools.events.record(pod, "Warning", "FailedCreatePodSandBox", message)
             raise StepError(message, again_after=2.0) from error
+        finally:
+            tools.metrics.took("kubelet_run_podsandbox_duration_seconds", tools.clock.monotonic() - began, handler)
 
     async def sandbox_config(self, pod: Pod, attempt: int, cgroup: str) -> Any:
         """The sandbox's configuration as it was or will be given to the runtime. Raises HostnameError, OSError."""

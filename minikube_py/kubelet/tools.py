@@ -16,6 +16,7 @@ from minikube_py.kubelet.cgroups import Cgroups
 from minikube_py.kubelet.containers import Node
 from minikube_py.kubelet.handlers import Handlers
 from minikube_py.kubelet.images import Images
+from minikube_py.kubelet.metrics import Metrics
 from minikube_py.kubelet.objects import ReferencedObjects
 from minikube_py.kubelet.options import KubeletOptions
 from minikube_py.kubelet.probes import Probes
@@ -57,4 +58,5 @@ class Tools(msgspec.Struct, kw_only=True):
     mirror_of: Callable[[Pod], Pod | None]
     """What shows a static pod in the API, while there is one."""
     allocatable: Mapping[str, str] = msgspec.field(default_factory=dict)
+    metrics: Metrics = msgspec.field(default_factory=Metrics)
     restarts: BackoffTable = msgspec.field(default_factory=BackoffTable)

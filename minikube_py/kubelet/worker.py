@@ -16,7 +16,7 @@ from typing import NamedTuple
 from minikube_py.aio import Backoff, cancel, wait_at_most
 from minikube_py.client.transport import TransportError
 from minikube_py.cri import errors
-from minikube_py.kubelet import garbage, logs, resize
+from minikube_py.kubelet import garbage, logs, metrics, resize
 from minikube_py.kubelet import plan as planning
 from minikube_py.kubelet import status as statuses
 from minikube_py.kubelet.admission import is_static
@@ -71,6 +71,7 @@ class PodWorker:
         self._not_before = 0.0
         self._backed_off: set[str] = set()
         self._subscribers: set[asyncio.Event] = set()
+        self._counted: frozenset[str] | None = None
         self._start_time = timestamp(tools.clock.time())
         self.state = PodState(uid=uid)
         self.finished = False
@@ -158,6 +159,8 @@ class PodWorker:
         present = self._look()
         self.state = await self._tools.observer.pod(self.uid)
         pod = self._pod
+        if pod is not None:
+            self._count_ended(pod)
         if pod is not None and present and not self.state.sandboxes and is_static(pod) and self._tools.is_blocked(pod):
             return None  # woken when the pod of before has ended
         if self._ending is None:
@@ -165,6 +168,14 @@ class PodWorker:
         if pod is None or self._ending is not None:
             return await self._end(present)
         return await self._keep(self._tools.allocations.grant(pod))
+
+    def _count_ended(self, pod: Pod) -> None:
+        """Each container once, when it is first seen to have ended."""
+        counted = metrics.told_as_ended(pod) if self._counted is None else self._counted
+        for record in metrics.ended_since(self.state, counted):
+            kind = metrics.container_type(pod, record.name)
+            self._tools.metrics.count("kubelet_terminated_containers_total", kind, str(record.exit_code), record.reason)
+        self._counted = frozenset(record.id for record in self.state.containers if record.state is RunState.EXITED)
 
     def _look(self) -> bool:
         """Take over the pod as the API has it; whether it has it at all. Our own last write counts when the informer is behind it."""
@@ -188,6 +199,7 @@ class PodWorker:
         rejection = self._tools.allocations.admit(pod, started=bool(self.state.sandboxes or self.state.containers))
         if rejection is not None:
             self._tools.events.record(pod, "Warning", rejection.reason, rejection.message)
+            self._tools.metrics.rejected(rejection.reason)
             return Ending("Failed", rejection.reason, f"Pod was rejected: {rejection.message}", rejected=True)
         return None
 
@@ -332,10 +344,14 @@ class PodWorker:
         problems: list[StepError] = []
         for container in plan.start:
             self._waiting.pop(container.name, None)
+            kind = metrics.container_type(pod, container.name)
+            self._tools.metrics.count("kubelet_started_containers_total", kind)
             try:
                 await self._steps.start_container(pod, container, state, cgroup, paths, ips)
             except StepError as error:
                 problems.append(error)
+                if error.waiting is not None:
+                    self._tools.metrics.count("kubelet_started_containers_errors_total", error.waiting.reason, kind)
                 self._failed(error)
             self._woken.set()
         if problems:

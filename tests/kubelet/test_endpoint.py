@@ -190,3 +190,31 @@ async def test_the_node_s_logs(node: Agent) -> None:
     assert (await _get(node, "/logs", allow_redirects=False))[0] == 301
     for path in ("out", "..%2f..%2fetc%2fhostname", "%2fetc%2fhostname", "none"):
         assert (await _get(node, f"/logs/{path}"))[0] == 404
+
+
+async def test_what_the_agent_has_done(node: Agent) -> None:
+    async def says(path: str, *lines: str) -> bool:
+        code, text = await _get(node, path)
+        return code == 200 and {*lines} <= {*text.splitlines()}
+
+    assert await says("/metrics", f'kubelet_node_name{{node="{node.options.node_name}"}} 1', "kubelet_started_pods_total 0")
+    probe = {"exec": {"command": ["true"]}, "periodSeconds": 1}
+    await node.create("web", {"command": ["sleep", "1000"], "readinessProbe": probe})
+    pod = await node.running("web")
+    await node.create("bad", {"command": ["sh", "-c", "exit 139"]}, restartPolicy="Never")
+    await node.wait("bad", lambda p: p.status.phase == "Failed")
+    await node.create("large", {"command": ["true"], "resources": {"requests": {"cpu": "1000000"}}})
+    await node.wait("large", lambda p: p.status.reason == "OutOfcpu")
+    expected = (
+        "kubelet_started_pods_total 2",
+        "kubelet_started_pods_errors_total 0",
+        'kubelet_started_containers_total{container_type="container"} 2',
+        'kubelet_terminated_containers_total{container_type="container",exit_code="139",reason="Error"} 1',
+        'kubelet_admission_rejections_total{reason="OutOfcpu"} 1',
+        'kubelet_run_podsandbox_duration_seconds_count{runtime_handler=""} 2',
+        'kubelet_running_containers{container_state="running"} 1',
+        'kubelet_active_pods{static=""} 1',
+    )
+    await until(lambda: says("/metrics", *expected))
+    whom = f'container="main",namespace="default",pod="web",pod_uid="{pod.metadata.uid}",probe_type="Readiness",result="successful"'
+    await until(lambda: says("/metrics/probes", f"prober_probe_total{{{whom}}} 2"))

@@ -167,12 +167,13 @@ def test_local_storage_has_limits_of_its_own() -> None:
 
     def said(cache: int = 0, a: int = 0, b: int = 0, rootfs: int = 0, image_fs: bool = False) -> str:
         containers = (ContainerUsage("a", 0, Disk(rootfs), Disk(a)), ContainerUsage("b", 0, Disk(), Disk(b)))
-        return eviction.local_message(both, PodUsage(containers=containers, volumes={"cache": Disk(cache)}), image_fs)
+        excess = eviction.local_excess(both, PodUsage(containers=containers, volumes={"cache": Disk(cache)}), image_fs)
+        return "" if excess is None else f"{excess.signal}: {excess.message}"
 
     assert said(MIB, MIB // 2, MIB // 2) == ""
-    assert said(cache=2 * MIB + 1) == 'Usage of EmptyDir volume "cache" exceeds the limit "2Mi". '
-    assert said(MIB, MIB, 1) == "Pod ephemeral local storage usage exceeds the total limit of containers 2Mi. "
-    assert said(a=MIB + 1) == 'Container a exceeded its local ephemeral storage limit "1Mi". '
+    assert said(cache=2 * MIB + 1) == 'emptydirfs.limit: Usage of EmptyDir volume "cache" exceeds the limit "2Mi". '
+    assert said(MIB, MIB, 1) == "ephemeralpodfs.limit: Pod ephemeral local storage usage exceeds the total limit of containers 2Mi. "
+    assert said(a=MIB + 1) == 'ephemeralcontainerfs.limit: Container a exceeded its local ephemeral storage limit "1Mi". '
     assert said(rootfs=MIB + 1) and not said(rootfs=MIB + 1, image_fs=True)
 
 
