@@ -68,6 +68,17 @@ FAMILIES = {
     "kubelet_terminated_containers_total": Family(
         "counter", "Cumulative number of container terminations.", ("container_type", "exit_code", "reason")
     ),
+    **{
+        f"kubelet_volume_stats_{name}": Family("gauge", text, ("namespace", "persistentvolumeclaim"))
+        for name, text in (
+            ("available_bytes", "Number of available bytes in the volume"),
+            ("capacity_bytes", "Capacity in bytes of the volume"),
+            ("inodes", "Maximum number of inodes in the volume"),
+            ("inodes_free", "Number of free inodes in the volume"),
+            ("inodes_used", "Number of used inodes in the volume"),
+            ("used_bytes", "Number of used bytes in the volume"),
+        )
+    },
     "prober_probe_duration_seconds": Family(
         "histogram", "Duration in seconds for a probe response.", ("container", "namespace", "pod", "probe_type")
     ),

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from minikube_py.cri.v1 import api_pb2 as v1
-from minikube_py.kubelet import machine, resources, state
+from minikube_py.kubelet import claimstats, machine, resources, state
 from minikube_py.kubelet.cgroups import Cgroups, Pressure, Swap
 from minikube_py.kubelet.eviction import Observation
 from minikube_py.kubelet.measure import Measure
@@ -72,6 +72,7 @@ class NodeStats:
         node, pods = await self._read()
         left = await self._measure.node()
         usage = await self._measure.pods(item.pod for item in pods)
+        claims = await claimstats.read(self._tools, (item.pod for item in pods))
         before, self._rates = self._rates, {}
 
         def cpu(key: str, reading: Reading) -> Obj:
@@ -106,7 +107,10 @@ class NodeStats:
                     "memory": {"time": timestamp(item.reading.time), "workingSetBytes": item.reading.memory}
                     | _pressure(item.reading, "memory"),
                     **_further(item.reading),
-                    "volume": [{"name": name, **_used(now, disk)} for name, disk in used.volumes.items()],
+                    "volume": [
+                        *({"name": name, **_used(now, disk)} for name, disk in used.volumes.items()),
+                        *(claimstats.summary(reading, now) for reading in claims.get(meta.uid, ())),
+                    ],
                     "ephemeral-storage": {"time": now, "usedBytes": used.storage},
                     "process_stats": {"process_count": used.processes},
                 }

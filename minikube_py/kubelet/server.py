@@ -9,6 +9,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Iterable
+from itertools import chain
 from urllib.parse import parse_qs
 
 from aiohttp import web
@@ -17,7 +18,7 @@ from minikube_py import tunnel
 from minikube_py.aio import Health
 from minikube_py.client.transport import TransportError
 from minikube_py.cri import errors
-from minikube_py.kubelet import logs, metrics, nodelogs, nodestats
+from minikube_py.kubelet import claimstats, logs, metrics, nodelogs, nodestats
 from minikube_py.kubelet.access import Access, attributes
 from minikube_py.kubelet.admission import is_static
 from minikube_py.kubelet.nodestats import NodeStats
@@ -101,7 +102,7 @@ class KubeletServer:
             case ["stats", "summary"]:
                 return web.json_response(await self._stats.summary())
             case ["metrics"]:
-                return _metrics(self._tools.metrics.text("kubelet_", self._gauges()))
+                return _metrics(self._tools.metrics.text("kubelet_", await self._gauges()))
             case ["metrics", "probes"]:
                 return _metrics(self._tools.metrics.text("prober_"))
             case ["metrics", "resource"]:
@@ -142,11 +143,14 @@ class KubeletServer:
         body = await self._tools.client.request("GET", "/api/v1/pods", query=query)
         return web.Response(body=body, content_type="application/json")
 
-    def _gauges(self) -> Iterable[tuple[str, tuple[str, ...], int]]:
+    async def _gauges(self) -> Iterable[tuple[str, tuple[str, ...], int]]:
         tools, pods = self._tools, self._pods
         desired, active = ([is_static(pod) for pod in some] for some in (pods.all(), pods.active()))
         states = (worker.state for worker in pods.workers.values())
-        return metrics.gauges(tools.options.node_name, tools.node.cgroup_v2, desired, active, states)
+        running = [worker.pod for worker in pods.workers.values() if worker.pod is not None and worker.state.running]
+        claims = chain.from_iterable((await claimstats.read(tools, running)).values())
+        own = metrics.gauges(tools.options.node_name, tools.node.cgroup_v2, desired, active, states)
+        return chain(own, claimstats.gauges(claims))
 
     # Logs
 

@@ -14,6 +14,8 @@ import pytest
 from minikube_py.client import Client
 from minikube_py.cri.archive import ImageConfig, Layer, image_archive
 from minikube_py.cri.images import import_archive
+from minikube_py.kubelet import claimstats
+from minikube_py.kubelet.metrics import FAMILIES
 from minikube_py.types.core import ConfigMap, PersistentVolumeClaim, Secret
 from minikube_py.types.pod import Pod
 from minikube_py.types.storage import PersistentVolume
@@ -202,6 +204,12 @@ async def test_persistent_volumes_of_the_node(node: Agent) -> None:
     pod = await node.running("web")
     await node.exec(pod, "sh", "-c", "echo kept > /l/file")
     assert (data / "file").read_text() == "kept\n" and (data / "file").stat().st_gid == 2000 and (data / "made").is_dir()
+    disk, readings = os.statvfs(data), await claimstats.read(node.kubelet.tools, [pod])
+    (reading,) = readings[pod.metadata.uid]
+    assert (reading.volume, reading.claim, reading.found.capacity) == ("local", "local", disk.f_blocks * disk.f_frsize)
+    shown = {name: value for name, whom, value in claimstats.gauges([reading]) if whom == ("default", "local")}
+    assert shown.keys() == {name for name in FAMILIES if name.startswith("kubelet_volume_stats_")}
+    assert 0 < shown["kubelet_volume_stats_available_bytes"] < shown["kubelet_volume_stats_capacity_bytes"]
     await node.create("reader", {**SLEEP, **_mounts(local="/l")}, volumes=[_claim("local", readOnly=True)])
     assert "read-only" in (await node.cri.exec_sync(_id(await node.running("reader")), ["touch", "/l/x"], 10)).stderr.decode().lower()
     await node.create("astray", {**SLEEP, **_mounts(elsewhere="/l")}, volumes=[_claim("elsewhere")])
