@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from minikube_py.apiserver.server import ApiServer
     from minikube_py.schema.openapi import OpenAPI
 
-_LISTED = ("/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+_LISTED = ("/api", "/apis", "/healthz", "/livez", "/metrics", "/metrics/slis", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
 
 
 class Routes:
@@ -54,7 +55,9 @@ class Routes:
             return await self._openapi(request, path)
         if path == "/metrics":
             samples = metrics.render([*self._api.metrics.samples(), *metrics.lag_samples(self._api.lag), *metrics.task_samples()])
-            return Response(200, samples.encode(), content_type="text/plain; version=0.0.4; charset=utf-8")
+            return Response(200, samples.encode(), content_type=_PROMETHEUS)
+        if path == "/metrics/slis":
+            return Response(200, metrics.render(self._api.health.samples()).encode(), content_type=_PROMETHEUS)
         if path == "/":
             return answers.json({"paths": sorted((*_LISTED, *self._extra))})
         raise _not_found()
