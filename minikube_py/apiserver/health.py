@@ -7,11 +7,13 @@ may be given work: that adds every supervised component.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from minikube_py.aio import Health
 from minikube_py.apiserver.answers import text
 from minikube_py.apiserver.api import Request, Response
+from minikube_py.meta.expfmt import Family, Sample
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,8 @@ class HealthChecks:
         self.shutting_down = False
         self.parts: dict[str, Sequence[str]] = {}
         """The components of each part of the control plane."""
+        self._last: dict[tuple[str, str], bool] = {}
+        self._counts: Counter[tuple[str, str, bool]] = Counter()
 
     def groups(self) -> dict[str, str]:
         """Every part by the name of the separate program that it is elsewhere: the first problem of its components, or ""."""
@@ -65,7 +69,11 @@ class HealthChecks:
             if name in excluded:
                 excluded.discard(name)
                 lines.append(f"[+]{name} excluded: ok")
-            elif problem := check():
+                continue
+            problem = check()
+            self._last[name, endpoint] = not problem
+            self._counts[name, endpoint, not problem] += 1
+            if problem:
                 failed.append(name)
                 log.info("health check failed", extra={"endpoint": endpoint, "check": name, "problem": problem})
                 lines.append(f"[-]{name} failed: reason withheld")
@@ -79,6 +87,16 @@ class HealthChecks:
         if "verbose" in request.query:
             return text("\n".join([*lines, f"{endpoint} check passed", ""]))
         return text("ok")
+
+    def metrics(self) -> Iterator[Family]:
+        """What the checks have said whenever an endpoint was asked as a whole (/metrics/slis)."""
+        last = [Sample(well, {"name": name, "type": endpoint}) for (name, endpoint), well in self._last.items()]
+        yield Family("kubernetes_healthcheck", "gauge", "[STABLE] This metric records the result of a single healthcheck.", last)
+        counts = [
+            Sample(number, {"name": name, "status": "success" if well else "error", "type": endpoint})
+            for (name, endpoint, well), number in self._counts.items()
+        ]
+        yield Family("kubernetes_healthchecks_total", "counter", "[STABLE] This metric records the results of all healthcheck.", counts)
 
 
 def _values(raw_query: str, name: str) -> list[str]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from minikube_py.apiserver.server import ApiServer
     from minikube_py.schema.openapi import OpenAPI
 
-_LISTED = ("/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
+_LISTED = ("/api", "/apis", "/healthz", "/livez", "/metrics", "/metrics/slis", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
 
 
 class Routes:
@@ -57,6 +57,8 @@ class Routes:
         if path == "/metrics":
             families = (self._api.metrics.family(), *metrics.of_loop(self._api.lag), *ownprocess.metrics())
             return Response(200, expfmt.text(families).encode(), content_type=expfmt.CONTENT_TYPE)
+        if path == "/metrics/slis":
+            return Response(200, expfmt.text(self._api.health.metrics()).encode(), content_type=expfmt.CONTENT_TYPE)
         if path == "/":
             return answers.json({"paths": sorted((*_LISTED, *self._extra))})
         raise _not_found()

@@ -97,6 +97,10 @@ async def test_health_and_its_checks(server: ApiUnderTest) -> None:
     answer = await server.http("GET", "/readyz")
     assert answer.status == 500 and b"[-]shutdown failed: reason withheld" in answer.body
     assert (await server.http("GET", "/readyz?exclude=shutdown")).status == 200
+    said = (await server.http("GET", "/metrics/slis")).body.decode().splitlines()
+    assert 'kubernetes_healthcheck{name="ping",type="livez"} 1' in said
+    assert 'kubernetes_healthcheck{name="shutdown",type="readyz"} 0' in said
+    assert 'kubernetes_healthchecks_total{name="shutdown",status="error",type="readyz"} 1' in said
     server.api.health.shutting_down = False
 
 
