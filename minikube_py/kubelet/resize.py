@@ -213,8 +213,22 @@ def _shown(given: ResourceRequirements) -> dict[str, object]:
     return out
 
 
-def of_the_whole(pod: Pod) -> dict[str, object]:
-    """`status.resources` and `allocatedResources`: what the pod as a whole was granted."""
+def of_the_whole(pod: Pod, actuated: ResourceRequirements | None = None) -> dict[str, object]:
+    """`status.allocatedResources`, what the pod as a whole was granted, and `status.resources`, what it has: as `actuated` says, or else
+    what it was granted."""
+    asked, _ = _whole(pod)
+    has = pod if actuated is None else msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, resources=actuated))
+    requests, limits = _whole(has)
+    out: dict[str, object] = {}
+    if requests or limits:
+        out["resources"] = {**({"limits": limits} if limits else {}), **({"requests": requests} if requests else {})}
+    if asked:
+        out["allocatedResources"] = asked
+    return out
+
+
+def _whole(pod: Pod) -> tuple[dict[str, object], dict[str, object]]:
+    """The requests and limits of a pod as a whole."""
     limits = pod_limits(pod)
     requests = pod_requests(pod)
     whole = pod_level(pod) or ResourceRequirements()
@@ -228,12 +242,7 @@ def of_the_whole(pod: Pod) -> dict[str, object]:
         bounds["cpu"] = whole.limits.get("cpu") or str(quantity.of_milli(cpu_limit(pod)))
     if limits.memory is not None:
         bounds["memory"] = whole.limits.get("memory") or str(quantity.of_value(limits.memory, quantity.Format.BINARY_SI))
-    out: dict[str, object] = {}
-    if asked or bounds:
-        out["resources"] = {**({"limits": bounds} if bounds else {}), **({"requests": asked} if asked else {})}
-    if asked:
-        out["allocatedResources"] = asked
-    return out
+    return asked, bounds
 
 
 def actual(given: ResourceRequirements, actuated: Amounts | None, whole: ResourceRequirements | None) -> dict[str, object]:

@@ -17,7 +17,7 @@ from minikube_py.kubelet.plan import Verdict, Verdicts, Waiting
 from minikube_py.kubelet.resources import Amounts, is_sidecar, pod_level, qos_class
 from minikube_py.kubelet.state import ContainerRecord, PodState, RunState
 from minikube_py.types.meta import timestamp
-from minikube_py.types.pod import Container, ContainerStatus, Pod
+from minikube_py.types.pod import Container, ContainerStatus, Pod, ResourceRequirements
 
 Status = dict[str, Any]
 _TERMINAL = ("Succeeded", "Failed")
@@ -50,6 +50,8 @@ class Facts(NamedTuple):
     """The node has not taken the pod."""
     amounts: Mapping[str, Amounts] = {}
     """What running containers have been given, by id."""
+    whole: ResourceRequirements | None = None
+    """What the pod as a whole has been given, where that is known."""
     resize: Sequence[Status] = ()
     """The conditions that tell of a resize."""
     lost: bool = False
@@ -93,7 +95,7 @@ def generate(pod: Pod, state: PodState, facts: Facts) -> Status:
         status["podIPs"] = [{"ip": ip} for ip in ips]
     status["startTime"] = pod.status.startTime or facts.start_time
     status["qosClass"] = qos_class(pod)
-    status.update(resize.of_the_whole(pod))
+    status.update(resize.of_the_whole(pod, facts.whole))
     if init:
         status["initContainerStatuses"] = init
     if main:

@@ -469,6 +469,7 @@ class PodWorker:
             lost=lost,
             rejected=ending is not None and ending.rejected,
             amounts={r.id: a for r in self.state.running if (a := allocations.actuated(self.uid, r)) is not None},
+            whole=allocations.actuated_pod(self.uid),
             resize=() if ending is not None else allocations.conditions(self.uid),
         )
         return statuses.generate(allocations.granted(pod), self.state, facts)

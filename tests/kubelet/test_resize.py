@@ -10,7 +10,7 @@ from minikube_py.kubelet import plan, resize
 from minikube_py.kubelet.resources import Amounts, PodLimits
 from minikube_py.kubelet.restarts import BackoffTable
 from minikube_py.kubelet.state import ContainerRecord, PodState
-from minikube_py.types.pod import Pod
+from minikube_py.types.pod import Pod, ResourceRequirements
 from tests.kubelet.values import NOW, container, pod, state
 
 SMALL: dict[str, Any] = {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "100m", "memory": "64Mi"}}
@@ -105,5 +105,10 @@ def test_a_pod_s_own_limits_hold_for_containers_without() -> None:
     assert [u.after for u in made.updates] == [Amounts(100, 1000, 0, 1024 * MI)]
     assert resize.of_the_whole(of) == {
         "resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "300m"}},
+        "allocatedResources": {"cpu": "300m"},
+    }
+    before = ResourceRequirements(requests={"cpu": "200m"}, limits={"cpu": "500m", "memory": "2Gi"})
+    assert resize.of_the_whole(of, before) == {
+        "resources": {"limits": {"cpu": "500m", "memory": "2Gi"}, "requests": {"cpu": "200m"}},
         "allocatedResources": {"cpu": "300m"},
     }
