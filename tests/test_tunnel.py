@@ -7,6 +7,7 @@ import gc
 import weakref
 
 from minikube_py.tunnel import End
+from tests.support.waiting import until
 
 
 async def test_what_was_joined_is_gone_with_its_connections_without_the_garbage_collector() -> None:
@@ -29,8 +30,7 @@ async def test_what_was_joined_is_gone_with_its_connections_without_the_garbage_
     gc.disable()
     try:
         del ends, end
-        await asyncio.sleep(0.05)
-        assert [reference() for reference in known] == [None, None]
+        await until(lambda: [reference() for reference in known] == [None, None], timeout=5)
     finally:
         gc.enable()
         listener.close()
