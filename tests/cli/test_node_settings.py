@@ -92,7 +92,11 @@ def test_shutdown_waits_until_the_node_says_that_its_pods_have_ended(tmp_path: P
     answer = {"startTime": "2026-01-01T00:00:00Z", "endTime": "2026-01-01T00:00:01Z"}
     script = (
         "import pathlib, signal, sys\n"
-        f"signal.signal(signal.SIGPWR, lambda *_: pathlib.Path({str(state)!r}).write_text({json.dumps(answer)!r}))\n"
+        f"state, half = pathlib.Path({str(state)!r}), pathlib.Path({str(tmp_path / 'half')!r})\n"
+        "def end(*_):\n"
+        f"    half.write_text({json.dumps(answer)!r})\n"
+        "    half.rename(state)\n"  # at once, as the node does it
+        "signal.signal(signal.SIGPWR, end)\n"
         "print('ready', flush=True)\n"
         "sys.stdin.read()\n"
     )
