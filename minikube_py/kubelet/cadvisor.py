@@ -46,8 +46,8 @@ async def metrics(tools: Tools, pods: Pods) -> Sequence[Family]:
         if worker.pod is not None and worker.state.sandbox is not None:
             running = tuple(Container(c.name, c.id, c.image, c.started_at) for c in worker.state.containers if c.running)
             wanted.append((worker.pod, worker.state.sandbox.id, running))
-    groups = await asyncio.to_thread(_groups, tools.cgroups, wanted)
-    return families(machine.facts(tools.options.root_dir), groups, tools.clock.time())
+    facts, groups = await asyncio.to_thread(lambda: (machine.facts(tools.options.root_dir), _groups(tools.cgroups, wanted)))
+    return families(facts, groups, tools.clock.time())
 
 
 def families(facts: machine.Facts, groups: Sequence[Group], now: float) -> Sequence[Family]:

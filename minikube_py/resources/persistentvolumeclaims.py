@@ -40,7 +40,6 @@ _SOURCES = frozenset(
         "vsphereVolume",
     ]
 )
-_BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
 
 
 def claim_spec(path: str, spec: Obj) -> Faults:

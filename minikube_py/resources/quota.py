@@ -19,6 +19,7 @@ from minikube_py.types.meta import Object, parse_timestamp
 from minikube_py.types.network import Service
 from minikube_py.types.pod import Container, Pod, PodAffinityTerm, Quantities, is_terminal
 from minikube_py.types.policy import ResourceQuota, ScopedResourceSelectorRequirement
+from minikube_py.types.storage import BETA_CLASS
 
 Usage = Mapping[str, Quantity]
 
@@ -57,7 +58,6 @@ _BY_CLASS = ".storageclass.storage.k8s.io/"
 _DEVICES = ".deviceclass.resource.k8s.io/devices"
 _ALL_DEVICES = 32
 """What a claim on all devices of a class counts for: the most that it could get."""
-_BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
 
 
 def count_name(group: str, plural: str) -> str:
@@ -162,7 +162,7 @@ def _service(service: Service) -> dict[str, Quantity]:
 
 
 def _claim(claim: PersistentVolumeClaim) -> dict[str, Quantity]:
-    storage_class = claim.metadata.annotations.get(_BETA_CLASS) or claim.spec.storageClassName or ""
+    storage_class = claim.metadata.annotations.get(BETA_CLASS) or claim.spec.storageClassName or ""
     used = {"persistentvolumeclaims": _ONE}
     wanted = claim.spec.resources.requests.get("storage")
     if wanted is not None:

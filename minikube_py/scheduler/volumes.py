@@ -15,11 +15,10 @@ from minikube_py.scheduler.objects import Objects
 from minikube_py.scheduler.podinfo import PodInfo, amount
 from minikube_py.types.core import PersistentVolumeClaim
 from minikube_py.types.nodeaffinity import term_matches
-from minikube_py.types.storage import PersistentVolume, StorageClass
+from minikube_py.types.storage import BETA_CLASS, PersistentVolume, StorageClass
 
 BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
-_BETA_CLASS = "volume.beta.kubernetes.io/storage-class"
 _NO_PROVISIONER = "kubernetes.io/no-provisioner"
 
 
@@ -45,7 +44,7 @@ def is_bound(claim: PersistentVolumeClaim) -> bool:
 
 def class_of(claim: PersistentVolumeClaim) -> str:
     """The name of a claim's storage class; "" for none."""
-    return claim.metadata.annotations.get(_BETA_CLASS) or claim.spec.storageClassName or ""
+    return claim.metadata.annotations.get(BETA_CLASS) or claim.spec.storageClassName or ""
 
 
 def claims_of(pod: PodInfo, objects: Objects) -> Claims:

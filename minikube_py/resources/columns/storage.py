@@ -7,9 +7,9 @@ from typing import Any
 
 from minikube_py.resources.api import Columns, Obj
 from minikube_py.resources.columns.base import age, columns
+from minikube_py.types.storage import BETA_CLASS
 
 _MODES = (("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP"))
-_CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 
 
 def _modes(modes: Sequence[str] | None) -> str:
@@ -18,8 +18,8 @@ def _modes(modes: Sequence[str] | None) -> str:
 
 def _class(obj: Obj) -> str:
     annotations = obj["metadata"].get("annotations") or {}
-    if _CLASS_ANNOTATION in annotations:
-        return str(annotations[_CLASS_ANNOTATION])
+    if BETA_CLASS in annotations:
+        return str(annotations[BETA_CLASS])
     name = (obj.get("spec") or {}).get("storageClassName")
     return str(name or "")
 
